@@ -1,0 +1,91 @@
+"""Joint names, left and right, skeletons and the maps between layouts: the one place where joints have numbers."""
+import numpy as np
+
+from common.skeleton import Skeleton
+
+H36M_32_PARENTS = [-1, 0, 1, 2, 3, 4, 0, 6, 7, 8, 9, 0, 11, 12, 13, 14, 12, 16, 17, 18, 19, 20, 19, 22, 12, 24, 25, 26,
+                   27, 28, 27, 30]
+H36M_32_NAMES = [
+    "hip", "right_hip", "right_knee", "right_ankle", "right_foot", "right_toe",
+    "left_hip", "left_knee", "left_ankle", "left_foot", "left_toe",
+    "spine_base", "spine", "thorax", "neck", "head",
+    "left_collar", "left_shoulder", "left_elbow", "left_wrist", "left_thumb_base", "left_thumb", "left_hand",
+    "left_hand_tip",
+    "right_collar", "right_shoulder", "right_elbow", "right_wrist", "right_thumb_base", "right_thumb", "right_hand",
+    "right_hand_tip",
+]
+H36M_DROPPED = [4, 5, 9, 10, 11, 16, 20, 21, 22, 23, 24, 28, 29, 30, 31]
+H36M_KEPT = [j for j in range(32) if j not in H36M_DROPPED]
+
+HUMANEVA_15_NAMES = [
+    "pelvis", "thorax", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+    "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle", "head",
+]
+HUMANEVA_20_NAMES = [
+    "pelvis", "thorax", "left_shoulder", "left_elbow", "left_wrist", "left_hand", "right_shoulder", "right_elbow",
+    "right_wrist", "right_hand", "left_hip", "left_knee", "left_ankle", "left_foot", "right_hip", "right_knee",
+    "right_ankle", "right_foot", "neck", "head",
+]
+MPI_INF_3DHP_NAMES = [
+    "head_top", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+    "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "pelvis", "spine", "head",
+]
+COCO_17_NAMES = [
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+]
+MPII_16_NAMES = [
+    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "neck",
+    "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+]
+
+COCO_17_PARENTS = [-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14]
+MPII_16_PARENTS = [1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 7, 7, 13, 14]
+
+
+def left_right(names):
+    """Index lists of the left joints and of their right partners, paired by name."""
+    left = [i for i, name in enumerate(names) if name.startswith("left_")]
+    right = [names.index(names[i].replace("left_", "right_", 1)) for i in left]
+    return left, right
+
+
+def _skeleton(parents, names):
+    return Skeleton(parents, *left_right(names), names)
+
+
+H36M_32 = _skeleton(H36M_32_PARENTS, H36M_32_NAMES)
+# Users of the 17 joints hang the shoulders (11 left, 14 right) on the thorax (8) instead of the spine.
+H36M_17 = H36M_32.keep(H36M_KEPT, reparent={11: 8, 14: 8})
+HUMANEVA_15 = _skeleton([-1, 0, 1, 2, 3, 1, 5, 6, 0, 8, 9, 0, 11, 12, 1], HUMANEVA_15_NAMES)
+HUMANEVA_20 = _skeleton([-1, 0, 1, 2, 3, 4, 1, 6, 7, 8, 0, 10, 11, 12, 0, 14, 15, 16, 1, 18], HUMANEVA_20_NAMES)
+MPI_INF_3DHP_17 = _skeleton([1, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, -1, 14, 1], MPI_INF_3DHP_NAMES)
+COCO_17 = _skeleton(COCO_17_PARENTS, COCO_17_NAMES)
+MPII_16 = _skeleton(MPII_16_PARENTS, MPII_16_NAMES)
+
+# HumanEva-15 joints from COCO-17 detections: each is the mean of the COCO joints listed (GLA-GCN's HumanEva script).
+HUMANEVA_15_FROM_COCO_17 = [[11, 12], [5, 6], [5], [7], [9], [6], [8], [10], [11], [13], [15], [12], [14], [16], [0]]
+
+
+def layout_matrix(groups, joints_in):
+    """Matrix (len(groups), joints_in) whose rows average the input joints of each group."""
+    matrix = np.zeros((len(groups), joints_in), dtype=np.float32)
+    for row, group in enumerate(groups):
+        matrix[row, group] = 1 / len(group)
+    return matrix
+
+
+def detection_skeleton(layout_name, num_joints, kps_left, kps_right):
+    """The skeleton to draw 2D detections with, or None where the layout is not known.
+
+    Several layouts have 17 joints: the name decides first, then the left and right joints given in the metadata.
+    """
+    known = {"h36m": H36M_17, "coco": COCO_17, "mpii": MPII_16, "humaneva15": HUMANEVA_15, "humaneva20": HUMANEVA_20}
+    if layout_name in known and known[layout_name].num_joints() == num_joints:
+        return known[layout_name]
+    for skeleton in known.values():
+        sides = set(skeleton.joints_left()), set(skeleton.joints_right())
+        if skeleton.num_joints() == num_joints and sides == (set(kps_left), set(kps_right)):
+            return skeleton
+    return None

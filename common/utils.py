@@ -1,0 +1,123 @@
+"""Errors with their exit status, progress bars, seeds and atomic writing."""
+import contextlib
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+
+class SuiteError(Exception):
+    """A mistake the user can mend: one line that names what is wrong and what to do."""
+
+    exit_status = 1
+
+
+class UsageError(SuiteError):
+    """Flags that do not exist, do not fit together or do not apply here."""
+
+    exit_status = 2
+
+
+class DataError(SuiteError):
+    """Data that is missing, damaged or of the wrong shape."""
+
+    exit_status = 3
+
+
+class CheckpointError(SuiteError):
+    """A checkpoint that is missing, damaged, hostile or of another network."""
+
+    exit_status = 4
+
+
+class DependencyError(SuiteError):
+    """An optional library is not installed; the message holds the pip line."""
+
+    exit_status = 5
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM: what was to be saved is saved, the exit status is 130."""
+
+
+INTERRUPTED_STATUS = 130
+
+
+def run_script(main, get_args):
+    """Run `main(get_args())` as a script: errors become one line on stderr and the right exit status.
+
+    `--debug` (where the script has it) lets the traceback through.
+    """
+    args = None
+    try:
+        args = get_args()
+        main(args)
+    except SuiteError as error:
+        if getattr(args, "debug", False):
+            raise
+        _fail(str(error), error.exit_status)
+    except (Interrupted, KeyboardInterrupt) as interruption:
+        _fail(str(interruption) or "interrupted", INTERRUPTED_STATUS)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone: nothing to report and nobody to report to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if getattr(args, "debug", False):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", DataError.exit_status)
+
+
+def _fail(message, status):
+    line = " ".join(message.split())
+    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+def progress(iterable=None, **kwargs):
+    """A tqdm bar on a terminal, and nothing when stderr is a file or a pipe."""
+    from tqdm import tqdm
+
+    kwargs.setdefault("dynamic_ncols", True)
+    kwargs.setdefault("leave", False)
+    return tqdm(iterable, disable=None, **kwargs)
+
+
+def set_seed(seed):
+    """Seed Python, NumPy and torch (all devices)."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - third-party code draws from the global state
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Give a temporary path beside `path`; it takes the final name when the block ends well, and goes otherwise.
+
+    The bytes are flushed to the disk before the rename: a kill at any moment leaves the old file or the new one.
+    The temporary name keeps the suffix, for writers that choose their format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SuiteError(f"{path}: could not be written ({reason}); free space or choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
