@@ -1,0 +1,130 @@
+"""GLA-GCN: a window of 2D joints -> the 3D pose of its centre frame (or its last, when causal).
+
+    model = S_AGCN(17, 2, 17, [3, 3, 3, 3, 3])
+    pose = model(detections)     # (B, 243, 17, 2) -> (B, 1, 17, 3)
+
+Source: Yu et al., "GLA-GCN: Global-local Adaptive Graph Convolutional Network for 3D Human Pose Estimation from
+Monocular Video", ICCV 2023.
+"""
+import math
+
+import torch
+from torch import nn
+
+from common.agcn import IndividuallyConnected, Unit, initialise_convolution
+from common.graph import adjacency, num_joints
+from common.keypoints import HUMANEVA_15_FROM_COCO_17, layout_matrix
+
+
+class S_AGCN(nn.Module):  # noqa: N801 - the name users know
+    """The network of GLA-GCN.
+
+    num_joints_in, in_features: joints and coordinates of the input; num_joints_out: joints of the pose, those of the
+    dataset's graph; filter_widths: odd factors of the receptive field; causal: the pose is that of the last frame, not
+    of the centre; dropout: probability after every graph convolution and unit; channels: width of every layer;
+    dataset: the graph, one of common.graph.GRAPHS. `humaneva15_he13` takes 15 HumanEva joints or 17 COCO joints.
+
+    pose_sequence: the full model of the paper, which also reconstructs the pose of every frame as an intermediate
+    result and has a last layer of its own for every joint.
+    """
+
+    def __init__(self, num_joints_in, in_features, num_joints_out, filter_widths, causal=False, dropout=0.1,
+                 channels=96, dataset="h36m", *, pose_sequence=False):
+        super().__init__()
+        self.filter_widths = [int(width) for width in filter_widths]
+        self.num_joints_in, self.in_features, self.num_joints_out = num_joints_in, in_features, num_joints_out
+        self.dataset, self.causal, self.pose_sequence = dataset, causal, pose_sequence
+        joint_map = _joint_map(dataset, num_joints_in, num_joints_out)
+        _check_widths(self.filter_widths)
+
+        graph = adjacency(dataset)
+        self.data_bn = nn.BatchNorm1d(num_joints_out * in_features)
+        self.expand_gcn = Unit(in_features, channels, graph, dropout, causal=causal)
+        self.layers_tcngcn = nn.ModuleList()
+        for width in self.filter_widths:
+            self.layers_tcngcn.append(Unit(channels, channels, graph, dropout, causal=causal))
+            self.layers_tcngcn.append(Unit(channels, channels, graph, dropout, width, residual=False, causal=causal))
+        self.drop = nn.Dropout(dropout)
+        if pose_sequence:
+            self.sequence_fc = IndividuallyConnected(channels, num_joints_out)
+            self.target_fc = IndividuallyConnected(channels, num_joints_out)
+        else:
+            self.fc = nn.Conv1d(channels, 3, 1)
+            initialise_convolution(self.fc)
+        self.register_buffer("joint_map", joint_map, persistent=False)
+
+    def receptive_field(self):
+        """Number of frames of a window."""
+        return math.prod(self.filter_widths)
+
+    def set_bn_momentum(self, momentum):
+        """Set the momentum of `data_bn` and of the batch norms of every gcn1 and tcn1, as the released training does.
+
+        The batch norms of `down` and `residual` keep theirs.
+        """
+        units = [self.expand_gcn, *self.layers_tcngcn]
+        for bn in [self.data_bn] + [part.bn for unit in units for part in (unit.gcn1, unit.tcn1)]:
+            bn.momentum = momentum
+
+    def forward(self, x):
+        """(B, T, J, 2) -> pose (B, 1, J_out, 3); with `pose_sequence` -> (pose, poses of all frames (B, T, J_out, 3)).
+
+        T is the receptive field. Raises ValueError for any other shape.
+        """
+        self._check_input(x)
+        return self._composed(x)
+
+    def _check_input(self, x):
+        expected = (self.receptive_field(), self.num_joints_in, self.in_features)
+        if x.ndim != 4 or tuple(x.shape[1:]) != expected:
+            raise ValueError(f"expected input of shape (batch, {', '.join(map(str, expected))}) "
+                             f"(batch, frames, joints, coordinates), got {tuple(x.shape)}")
+
+    def _composed(self, x):
+        """The forward pass in ordinary differentiable operations: any device, any transform, export."""
+        x = features = self.expand_gcn(self.normalised(x))
+        for i, width in enumerate(self.filter_widths):
+            skip = x[..., self.residual_frame(width)::width]
+            x = self.drop(self.layers_tcngcn[2 * i](x))
+            x = skip + self.drop(self.layers_tcngcn[2 * i + 1](x))
+        return self.head(x, features)
+
+    def normalised(self, x):
+        """Input (B, T, J_in, 2) -> (B, 2, J, T), mapped to the joints of the graph and batch-normalised."""
+        if self.joint_map is not None:
+            x = self.joint_map @ x
+        if self.dataset != "humaneva15_he13":  # its weights were trained without; the layer stays in the state dict
+            b, t, j, f = x.shape
+            x = self.data_bn(x.reshape(b, t, j * f).transpose(1, 2)).reshape(b, j, f, t)
+            return x.transpose(1, 2)
+        return x.permute(0, 3, 2, 1)
+
+    def residual_frame(self, width):
+        """Which frame of each group of `width` goes past the units: the centre, or the last when causal."""
+        return width - 1 if self.causal else width // 2
+
+    def head(self, x, features):
+        """Final features (B, C, J, 1) and those of all frames (B, C, J, T) -> what `forward` returns."""
+        if self.pose_sequence:
+            return self.target_fc(x), self.sequence_fc(features)
+        return self.fc(x.mean(dim=3)).transpose(1, 2).unsqueeze(1)
+
+
+def _joint_map(dataset, joints_in, joints_out):
+    """None where the input has the joints of the graph, else the matrix (J_out, J_in) that makes them."""
+    joints = num_joints(dataset)
+    if joints_out != joints:
+        raise ValueError(f"the graph of {dataset!r} has {joints} joints, so num_joints_out is {joints}, "
+                         f"not {joints_out}")
+    if joints_in == joints:
+        return None
+    if dataset == "humaneva15_he13" and joints_in == 17:
+        return torch.from_numpy(layout_matrix(HUMANEVA_15_FROM_COCO_17, joints_in))
+    accepted = "15 joints, or 17 in the COCO layout" if dataset == "humaneva15_he13" else f"{joints} joints"
+    raise ValueError(f"no map from {joints_in} input joints to the graph of {dataset!r}: it takes {accepted}")
+
+
+def _check_widths(widths):
+    wrong = [width for width in widths if width < 1 or width % 2 == 0]
+    if wrong or not widths:
+        raise ValueError(f"filter widths must be odd numbers such as 3,3,3: got {widths}")
