@@ -1,7 +1,8 @@
 """Camera maps: world to camera to image and back, for NumPy arrays and torch tensors of any batch shape.
 
 Cameras are those of Human3.6M: orientation = unit quaternion (w, x, y, z) of the rotation camera-to-world,
-translation = camera centre in the world. An intrinsic vector holds nine numbers: f (2), c (2), k (3, radial), p (2, tangential).
+translation = camera centre in the world. An intrinsic vector holds nine numbers: f (2), c (2), k (3, radial),
+p (2, tangential).
 """
 import numpy as np
 

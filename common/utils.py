@@ -39,6 +39,12 @@ class DependencyError(SuiteError):
     exit_status = 5
 
 
+class WriteError(SuiteError):
+    """A file could not be written: a full disk, no permission."""
+
+    exit_status = 3
+
+
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM: what was to be saved is saved, the exit status is 130."""
 
@@ -118,6 +124,6 @@ def atomic_path(path):
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
-        raise SuiteError(f"{path}: could not be written ({reason}); free space or choose another place") from error
+        raise WriteError(f"{path}: could not be written ({reason}); free space or choose another place") from error
     finally:
         temporary.unlink(missing_ok=True)

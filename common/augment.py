@@ -1,0 +1,35 @@
+"""Augmentations of training batches."""
+import numpy as np
+
+
+def mirror(poses, left, right):
+    """Mirror images of poses (..., J, C): x changes its sign, left and right joints change places. NumPy or torch."""
+    order = list(range(poses.shape[-2]))
+    for a, b in zip(left, right, strict=True):
+        order[a], order[b] = b, a
+    mirrored = poses[..., order, :]  # indexing with a list copies
+    mirrored[..., 0] = -mirrored[..., 0]
+    return mirrored
+
+
+class RandomMove:
+    """The random move of the GLA-GCN release: it moves the target pose and not the 2D input.
+
+    x and y (not z) of each target are scaled by one of `scales` and rotated in the x-y plane by one of
+    `angles_degrees`, drawn per sample.
+    """
+
+    def __init__(self, scales=(0.95, 1.0, 1.05), angles_degrees=(-5.0, 0.0, 5.0)):
+        self.scales = np.asarray(scales, np.float32)
+        self.radians = np.deg2rad(np.asarray(angles_degrees, np.float32))
+
+    def __call__(self, poses, rng):
+        """Move poses (B, T, J, 3) in place with draws from the NumPy generator `rng`."""
+        draw = (len(poses), 1, 1)
+        scale = self.scales[rng.integers(len(self.scales), size=draw)]
+        angle = self.radians[rng.integers(len(self.radians), size=draw)]
+        cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+        x, y = poses[..., 0].copy(), poses[..., 1].copy()
+        poses[..., 0] = cos * x - sin * y
+        poses[..., 1] = sin * x + cos * y
+        return poses

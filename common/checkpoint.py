@@ -1,0 +1,163 @@
+"""Checkpoints: read without running code, checked against the network, written so that a kill leaves a whole file."""
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common.safe_io import encode_latin1, numpy_internals
+from common.utils import CheckpointError, UsageError, WriteError, atomic_path
+
+PREFIXES = ("module.", "_orig_mod.")  # torch.nn.DataParallel, torch.compile
+
+
+def _alias(function, name):
+    """`function` under the full name that a pickle gives it: what torch's weights-only loader compares."""
+
+    def renamed(*args):
+        return function(*args)
+
+    renamed.__module__, _, renamed.__name__ = name.rpartition(".")
+    renamed.__qualname__ = renamed.__name__
+    return renamed
+
+
+def _admit_numpy():
+    """Admit NumPy arrays, scalars and RandomState in torch's weights-only loader, as NumPy 1 and 2 name them."""
+    random = np.random._pickle
+    admitted = [np.ndarray, np.dtype, np.random.RandomState, np.random.MT19937]
+    admitted += sorted({type(np.dtype(code)) for code in np.typecodes["All"]}, key=str)
+    for name, function in numpy_internals().items():
+        admitted += [_alias(function, f"{core}.{name}") for core in ("numpy.core", "numpy._core")]
+    admitted.append(_alias(random.__dict__["__randomstate_ctor"], "numpy.random._pickle.__randomstate_ctor"))
+    admitted.append(_alias(random.__dict__["__bit_generator_ctor"], "numpy.random._pickle.__bit_generator_ctor"))
+    admitted.append(_alias(encode_latin1, "_codecs.encode"))
+    torch.serialization.add_safe_globals(admitted)
+
+
+def load(path):
+    """Read a checkpoint onto the CPU: tensors, plain containers and NumPy data only.
+
+    Raises CheckpointError, in one line, where the file is missing, damaged or holds anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    _admit_numpy()
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged zip and pickle streams raise about anything
+        message = str(error)
+        refused = re.search(r"(?:GLOBAL|global:?|class)\s+`?([A-Za-z_][\w.]*\.[\w.]+)", message)
+        if refused:
+            reason = f"refused: it holds {refused[1]}, which is neither a tensor, a plain container nor NumPy data"
+        elif "weights_only" in message or "WeightsUnpickler" in message or "Unsupported operand" in message:
+            reason = "refused: it holds something that is neither a tensor, a plain container nor NumPy data"
+        else:
+            reason = "damaged, truncated or not a checkpoint"
+        raise CheckpointError(f"{path}: {reason}; get the file again from its author") from None
+
+
+def model_state(checkpoint, path):
+    """The network's state dict of a loaded checkpoint, whatever its wrapping, without DataParallel prefixes."""
+    state = checkpoint
+    if isinstance(checkpoint, dict):
+        state = next((checkpoint[key] for key in ("model_pos", "state_dict", "model") if key in checkpoint), checkpoint)
+    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise CheckpointError(f"{path}: holds no network weights (expected a dict with `model_pos`)")
+    return {strip_prefixes(key): value for key, value in state.items()}
+
+
+def strip_prefixes(key):
+    """A state-dict name without the prefixes that wrappers put before it."""
+    while key.startswith(PREFIXES):
+        key = key.split(".", 1)[1]
+    return key
+
+
+def load_into(model, checkpoint, path):
+    """Load the weights of a checkpoint into `model`.
+
+    A mismatch raises CheckpointError that names the first keys and shapes that differ and the flag that would fit.
+    """
+    given, wanted = model_state(checkpoint, path), model.state_dict()
+    missing = [key for key in wanted if key not in given]
+    extra = [key for key in given if key not in wanted]
+    shapes = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    if missing or extra or shapes:
+        differences = [
+            f"{key} is {list(given[key].shape)}, the network wants {list(wanted[key].shape)}" for key in shapes
+        ]
+        differences += [f"{key} is missing" for key in missing] + [f"{key} is not in the network" for key in extra]
+        listed = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+        raise CheckpointError(f"{path}: weights of another network: {listed}. {_fitting_flags(given, wanted)}")
+    bad = next((key for key, value in given.items() if value.is_floating_point() and not value.isfinite().all()), None)
+    if bad:
+        raise CheckpointError(f"{path}: {bad} holds NaN or infinite values; take an earlier checkpoint")
+    model.load_state_dict(given)
+
+
+def describe(state):
+    """What the shapes of a GLA-GCN state dict tell: channels, number of filter widths, joints, full model or not."""
+    layers = {int(match[1]) for match in (re.match(r"layers_tcngcn\.(\d+)\.", key) for key in state) if match}
+    first_conv, adjacency = state.get("expand_gcn.tcn1.conv.weight"), state.get("expand_gcn.gcn1.PA")
+    if first_conv is None or adjacency is None or first_conv.ndim != 4 or adjacency.ndim != 3:
+        return None
+    return {
+        "channels": first_conv.shape[0],
+        "widths": (max(layers) + 1) // 2 if layers else 0,
+        "joints": adjacency.shape[-1],
+        "pose_sequence": "fc.weight" not in state,
+    }
+
+
+def _fitting_flags(given, wanted):
+    """Which flags would build the network that the weights are of."""
+    given, wanted = describe(given), describe(wanted)
+    if given is None:
+        return "It is not a GLA-GCN checkpoint"
+    flags = []
+    if given["channels"] != wanted["channels"]:
+        flags.append(f"-ch {given['channels']}")
+    if given["widths"] != wanted["widths"]:
+        flags.append(f"-arc {','.join(['3'] * given['widths'])} (it has {given['widths']} filter widths)")
+    if given["joints"] != wanted["joints"]:
+        dataset = {15: "humaneva15", 17: "h36m", 20: "humaneva20"}.get(given["joints"], "of another skeleton")
+        flags.append(f"-d {dataset} (it has {given['joints']} joints)")
+    if given["pose_sequence"] != wanted["pose_sequence"]:
+        flags.append("--pose-sequence" if given["pose_sequence"] else "--no-pose-sequence")
+    return f"It would fit with {' '.join(flags)}" if flags else "No flag of this script builds that network"
+
+
+def find(name, folders):
+    """The path of a checkpoint: `name` itself if it exists, else the first of `folders` that has it.
+
+    Raises CheckpointError that lists every place tried.
+    """
+    candidates = [Path(name)] + [Path(folder) / name for folder in folders]
+    places = list(dict.fromkeys(candidates))
+    for place in places:
+        if place.is_file():
+            return place
+    tried = ", ".join(str(place) for place in places)
+    raise CheckpointError(f"no checkpoint {name}: tried {tried}; put the file there or pass its path")
+
+
+def save(path, content):
+    """Write `content` with torch.save, atomically."""
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's zip writer reports a full disk so
+            raise WriteError(f"{path}: could not be written; free space or choose another place with -c") from error
+
+
+def check_writable(folder):
+    """Make the checkpoint folder before the training, not after its first epoch."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with atomic_path(Path(folder) / "write-test"):
+            pass
+        (Path(folder) / "write-test").unlink()
+    except OSError as error:
+        raise UsageError(f"-c {folder}: cannot be written ({error.strerror or error})") from error
