@@ -18,6 +18,14 @@ def _edge_padded(sequence, before, after):
     return np.pad(sequence, widths, "edge")
 
 
+def _references(items, i):
+    """How many references the i-th item has."""
+    return sys.getrefcount(items[i])
+
+
+_UNSHARED = _references([np.empty(0)], 0)
+
+
 class PaddedSequences:
     """Sequences (frames, J, C) padded by their edges and laid one behind the other, with windows as row copies.
 
@@ -45,20 +53,19 @@ class PaddedSequences:
         width = self.rows.shape[1]
         view = self.rows.as_strided((len(self.rows) - length + 1, length * width), (width, 1))
         out = self._free_buffer((len(first_rows), length * width))
-        torch.index_select(view, 0, first_rows, out=out)
-        return out.numpy().reshape(-1, length, *self.joint_shape)
+        torch.index_select(view, 0, torch.from_numpy(first_rows), out=torch.from_numpy(out))
+        return out.reshape(-1, length, *self.joint_shape)
 
     def _free_buffer(self, shape):
-        """A tensor of `shape` that nobody else holds.
+        """An array of `shape` that nobody else holds.
 
         A batch that its user has dropped is written anew: fresh memory would cost as much time in page faults as the
-        copy itself. An array handed out refers to its tensor, so the reference count tells whether it lives.
+        copy itself. Every view handed out refers to the array, so its reference count tells whether one lives.
         """
-        unshared = 3  # the list, the loop variable and the argument of getrefcount
-        for buffer in self._buffers:
-            if sys.getrefcount(buffer) == unshared and buffer.shape == shape:
-                return buffer
-        self._buffers = self._buffers[-2:] + [torch.empty(shape)]
+        for i in range(len(self._buffers)):
+            if _references(self._buffers, i) == _UNSHARED and self._buffers[i].shape == shape:
+                return self._buffers[i]
+        self._buffers = [*self._buffers[-2:], np.empty(shape, np.float32)]
         return self._buffers[-1]
 
 
@@ -74,19 +81,20 @@ class ChunkedGenerator:
     pad: frames on each side; causal_shift: frames by which the window moves into the past (pad for a causal model).
     kps_left, kps_right, joints_left, joints_right: joint pairs that a mirror swaps, of the 2D and the 3D poses.
     step: distance between consecutive chunks, in chunks. move: an augmentation (poses, rng) of the 3D batch, or None.
+    sequence_targets: the 3D batch holds the poses of all frames of the input window, not of its chunk only.
     rank, world_size: this process takes every world_size-th window of a batch.
     """
 
     def __init__(self, batch_size, cameras, poses_3d, poses_2d, chunk_length, pad=0, causal_shift=0, shuffle=True,
                  random_seed=1234, augment=False, kps_left=None, kps_right=None, joints_left=None, joints_right=None,
-                 step=1, move=None, rank=0, world_size=1):
+                 step=1, move=None, sequence_targets=False, rank=0, world_size=1):
         _check_sequences(cameras, poses_3d, poses_2d)
-        self.batch_size, self.chunk_length, self.pad = batch_size, chunk_length, pad
+        self.batch_size, self.chunk_length = batch_size, chunk_length
         self.shuffle, self.augment, self.move = shuffle, augment, move
         self.rank, self.world_size = rank, world_size
         self.joints = (joints_left or [], joints_right or [])
-        self.random = np.random.RandomState(random_seed)
-        self.epoch_start_state = self.random.get_state()
+        self._random = np.random.RandomState(random_seed)  # noqa: NPY002 - released checkpoints keep one
+        self.finish_epoch()
 
         frames = np.array([len(sequence) for sequence in poses_2d], np.int64)
         # A sequence is cut into chunks from its middle: the first and last chunk may reach over its edges alike.
@@ -94,8 +102,12 @@ class ChunkedGenerator:
         overhang = chunks * chunk_length - frames
         before = overhang // 2
         margin = int(overhang.max())
-        self.inputs = PaddedSequences(poses_2d, pad + causal_shift + margin, pad - causal_shift + margin)
-        self.targets = PaddedSequences(poses_3d, margin, margin) if poses_3d is not None else None
+        window_margins = pad + causal_shift + margin, pad - causal_shift + margin
+        self.window = chunk_length + 2 * pad
+        self.target_length = self.window if sequence_targets else chunk_length
+        target_margins = window_margins if sequence_targets else (margin, margin)
+        self.inputs = PaddedSequences(poses_2d, *window_margins)
+        self.targets = PaddedSequences(poses_3d, *target_margins) if poses_3d is not None else None
         self.cameras = np.stack(cameras).astype(np.float32) if cameras is not None else None
         if augment:
             self.inputs.append_mirrored(kps_left or [], kps_right or [])
@@ -122,23 +134,34 @@ class ChunkedGenerator:
         full, rest = divmod(len(self._first), self.batch_size)
         return full + (rest >= self.world_size)
 
+    def windows_in_batch(self, i):
+        """Windows of the i-th batch, over all processes."""
+        return min(self.batch_size, len(self._first) - i * self.batch_size)
+
     def num_frames(self):
         """Windows in an epoch, over all processes."""
         return len(self._first)
 
     def random_state(self):
-        """The generator of the shuffles, as released checkpoints keep it."""
-        return self.random
+        """The RandomState that the epoch under way (or, between two, the next) begins with, as checkpoints keep it."""
+        random = np.random.RandomState()
+        random.set_state(self._epoch_start)
+        return random
 
     def set_random_state(self, state):
-        """Continue from a RandomState or from what `RandomState.get_state` gave."""
-        self.random.set_state(state.get_state() if isinstance(state, np.random.RandomState) else state)
+        """Begin the next epoch with a RandomState, so that it repeats the one that `random_state` belonged to."""
+        self._random.set_state(state.get_state())
+        self.finish_epoch()
+
+    def finish_epoch(self):
+        """The epoch is over: from now on `random_state` is that of the next one."""
+        self._epoch_start = self._random.get_state()
 
     def next_epoch(self, skip=0):
         """Yield (cameras or None, 3D or None, 2D) batches; `skip` leaves out the batches that are done already."""
-        self.epoch_start_state = self.random.get_state()
-        order = self.random.permutation(len(self._first)) if self.shuffle else None
-        move_seed = self.random.randint(2**31) if self.move else 0
+        self.finish_epoch()
+        order = self._random.permutation(len(self._first)) if self.shuffle else None
+        move_seed = self._random.randint(2**31) if self.move else 0
         for i in range(skip, self.num_batches()):
             batch = slice(i * self.batch_size + self.rank, (i + 1) * self.batch_size, self.world_size)
             windows = order[batch] if order is not None else np.arange(len(self._first))[batch]
@@ -150,11 +173,11 @@ class ChunkedGenerator:
         mirrored = sequence < 0
         sequence = np.where(mirrored, ~sequence, sequence)
         input_rows = self.inputs.first_row[sequence] + first + mirrored * self.inputs.num_rows
-        poses_2d = self.inputs.windows(torch.from_numpy(input_rows), self.chunk_length + 2 * self.pad)
+        poses_2d = self.inputs.windows(input_rows, self.window)
         poses_3d = cameras = None
         if self.targets is not None:
             target_rows = self.targets.first_row[sequence] + first
-            poses_3d = self.targets.windows(torch.from_numpy(target_rows), self.chunk_length)
+            poses_3d = self.targets.windows(target_rows, self.target_length)
             if mirrored.any():
                 poses_3d[mirrored] = mirror(poses_3d[mirrored], *self.joints)
             if self.move:

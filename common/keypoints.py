@@ -67,6 +67,11 @@ MPII_16 = _skeleton(MPII_16_PARENTS, MPII_16_NAMES)
 # HumanEva-15 joints from COCO-17 detections: each is the mean of the COCO joints listed (GLA-GCN's HumanEva script).
 HUMANEVA_15_FROM_COCO_17 = [[11, 12], [5, 6], [5], [7], [9], [6], [8], [10], [11], [13], [15], [12], [14], [16], [0]]
 
+# Human3.6M-17 joints from MPII-16 detections; the spine is halfway between pelvis and thorax.
+H36M_17_FROM_MPII_16 = [[6], [2], [1], [0], [3], [4], [5], [6, 7], [7], [8], [9], [13], [14], [15], [12], [11], [10]]
+# Maps that apply to the data before the network: {(joints of the detections, joints of the poses): (name, groups)}.
+LAYOUT_MAPS = {(16, 17): ("MPII-16 to Human3.6M-17", H36M_17_FROM_MPII_16)}
+
 
 def layout_matrix(groups, joints_in):
     """Matrix (len(groups), joints_in) whose rows average the input joints of each group."""

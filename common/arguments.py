@@ -1,0 +1,253 @@
+"""One parser for the lifting scripts, in groups; a script sets its own defaults on it.
+
+Every flag with hyphens is also taken with underscores.
+"""
+import argparse
+import math
+from pathlib import Path
+
+from common.pose_data import DATASETS
+from common.utils import UsageError
+
+_H36M_SUBJECTS = ("S1,S5,S6,S7,S8", "S9,S11")
+_HUMANEVA_SUBJECTS = ("Train/S1,Train/S2,Train/S3", "Validate/S1,Validate/S2,Validate/S3")
+USUAL_SUBJECTS = {"h36m": _H36M_SUBJECTS, "demo": _H36M_SUBJECTS, "humaneva15": _HUMANEVA_SUBJECTS,
+                  "humaneva20": _HUMANEVA_SUBJECTS}
+USUAL_CHECKPOINTS = {"h36m": "checkpoint/h36m", "custom": "checkpoint/h36m", "demo": "checkpoint/demo",
+                     "humaneva15": "checkpoint/humaneva", "humaneva20": "checkpoint/humaneva"}
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Errors are one line on stderr and exit status 2."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see --help)\n")
+
+
+class _Group:
+    """Adds arguments under both spellings, --like-this and --like_this."""
+
+    def __init__(self, parser, title):
+        self._group = parser.add_argument_group(title)
+
+    def __call__(self, *flags, **settings):
+        spelled = [f"--{flag[2:].replace('-', '_')}" for flag in flags if flag.startswith("--") and "-" in flag[2:]]
+        self._group.add_argument(*flags, *spelled, **settings)
+
+
+def positive(value):
+    number = int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive whole number")
+    return number
+
+
+def natural(value):
+    number = int(value)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{value} is negative")
+    return number
+
+
+def fraction(value):
+    number = float(value)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{value} does not lie in (0, 1]")
+    return number
+
+
+def probability(value):
+    number = float(value)
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"{value} does not lie in [0, 1)")
+    return number
+
+
+def positive_float(value):
+    number = float(value)
+    if not (number > 0 and math.isfinite(number)):
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return number
+
+
+def widths(value):
+    try:
+        numbers = [int(width) for width in value.split(",")]
+    except ValueError:
+        numbers = [0]
+    if any(width < 1 or width % 2 == 0 for width in numbers):
+        raise argparse.ArgumentTypeError(f"{value!r}: filter widths are odd numbers joined by commas, such as 3,3,3")
+    return numbers
+
+
+def names(value):
+    """A comma-separated list; `*` stands for all and gives None."""
+    return None if value == "*" else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def lifting_parser(description):
+    """The parser of `run_s-agcn.py` and its variants: VideoPose3D's names, GLA-GCN's defaults."""
+    parser = OneLineParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    _data(_Group(parser, "data"))
+    _checkpoints(_Group(parser, "checkpoints and evaluation"))
+    _model(_Group(parser, "model"))
+    _training(_Group(parser, "training"))
+    _machine(_Group(parser, "machine"))
+    _viz(_Group(parser, "rendering"))
+    _inapplicable(_Group(parser, "VideoPose3D's flags that do not apply"))
+    return parser
+
+
+def parse_lifting_args(parser, argv=None):
+    """Parse and check; `args.given` names the settings that differ from the script's defaults."""
+    args = parser.parse_args(argv)
+    defaults = parser.parse_args([])
+    args.given = [name for name, value in vars(args).items() if value != getattr(defaults, name)]
+    return args
+
+
+def _data(add):
+    add("-d", "--dataset", default="h36m", choices=DATASETS, help="target dataset")
+    add("-k", "--keypoints", default="gt", metavar="NAME", help="2D detections: data_2d_<dataset>_<NAME>.npz")
+    add("--data-dir", default="data", metavar="PATH", help="folder of the npz files")
+    add("-str", "--subjects-train", type=names, metavar="LIST", default=None,
+        help="training subjects, joined by commas (None: the dataset's usual ones)")
+    add("-ste", "--subjects-test", type=names, metavar="LIST", default=None,
+        help="test subjects, joined by commas (None: the dataset's usual ones)")
+    add("-a", "--actions", type=names, metavar="LIST", default=None,
+        help="actions by their first letters, joined by commas, or * for all")
+    add("--subset", type=fraction, default=1.0, metavar="FRACTION", help="share of the training frames to use")
+    add("--downsample", type=positive, default=1, metavar="N", help="keep every N-th frame, in training and evaluation")
+
+
+def _checkpoints(add):
+    add("-c", "--checkpoint", metavar="PATH", default=None,
+        help="folder of the checkpoints (None: checkpoint/h36m, or that of the dataset)")
+    add("--checkpoint-frequency", type=positive, default=10, metavar="N",
+        help="keep a numbered checkpoint every N epochs")
+    add("-r", "--resume", default="", metavar="FILE", help="continue a training run")
+    add("--evaluate", nargs="?", const="", default=None, metavar="FILE",
+        help="evaluate a checkpoint (no name: <channels>_<keypoints>_<frames>_supervised.bin)")
+    add("-tta", "--test-time-augmentation", action="store_true",
+        help="average with the prediction of the mirrored input")
+    add("--by-subject", action=argparse.BooleanOptionalAction, default=False, help="report errors by subject")
+    add("--last-chunk-only", action="store_true",
+        help="score the last chunk of an action only, as the GLA-GCN release does by subject; to reproduce its figures")
+    add("--json", metavar="FILE", default=None, help="write the errors in mm to FILE")
+    add("--render", action="store_true", help="render a sequence instead of evaluating (--viz-*)")
+
+
+def _model(add):
+    add("-arc", "--architecture", type=widths, default="3,3,3,3,3", metavar="LIST",
+        help="filter widths; their product is the number of frames")
+    add("-ch", "--channels", type=positive, default=96, metavar="N", help="channels of every layer")
+    add("-drop", "--dropout", type=probability, default=0.1, metavar="P", help="dropout probability")
+    add("--causal", action="store_true", help="predict a window's last frame: no look into the future")
+    add("--pose-sequence", action=argparse.BooleanOptionalAction, default=False,
+        help="the paper's full model, with the intermediate pose sequence and individually connected layers")
+
+
+TRAINING_ONLY = ("subjects_train", "subset", "stride", "epochs", "batch_size", "learning_rate", "lr_schedule",
+                 "lr_decay", "data_augmentation", "random_move", "clip_grad_norm", "no_eval", "checkpoint_frequency",
+                 "export_training_curves", "tensorboard", "dropout")
+
+
+def _training(add):
+    add("-s", "--stride", type=positive, default=1, metavar="N", help="train on every N-th window")
+    add("-e", "--epochs", type=positive, default=80, metavar="N", help="number of training epochs")
+    add("-b", "--batch-size", type=positive, default=512, metavar="N", help="windows in a batch, over all processes")
+    add("-lr", "--learning-rate", type=positive_float, default=0.01, metavar="LR", help="initial learning rate")
+    add("--lr-schedule", choices=("cosine", "exponential"), default="cosine",
+        help="per epoch: cosine annealing to 1e-5 (GLA-GCN), or times --lr-decay (VideoPose3D)")
+    add("-lrd", "--lr-decay", type=positive_float, default=None, metavar="LR",
+        help="decay per epoch of --lr-schedule exponential (None: 0.95)")
+    add("-da", "--data-augmentation", action="store_true", help="train on every window's mirror image too")
+    add("--random-move", action=argparse.BooleanOptionalAction, default=True,
+        help="scale and turn each training target, not its input, a little, as the GLA-GCN release does")
+    add("--clip-grad-norm", type=positive_float, default=None, metavar="NORM", help="clip the gradient (None: never)")
+    add("--no-eval", action="store_true", help="train without evaluating: no best checkpoint, no figures")
+    add("--export-training-curves", action=argparse.BooleanOptionalAction, default=True,
+        help="draw the training curves as PNG beside the checkpoints")
+    add("--tensorboard", action=argparse.BooleanOptionalAction, default=True,
+        help="log scalars for TensorBoard beside the checkpoints")
+
+
+def _machine(add):
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    add("--amp", choices=("off", "bf16"), default="off", help="mixed precision")
+    add("--compile", action="store_true", help="compile the network with torch.compile")
+    add("--seed", type=natural, default=1234, metavar="N", help="seed of weights, shuffles and augmentation")
+    add("--disable-optimizations", action="store_true", help="compute the network with ordinary operations only")
+    add("--local-rank", type=int, default=None, help=argparse.SUPPRESS)
+    add("-dg", "--debug", action="store_true", help="10 batches an epoch, and tracebacks of errors")
+
+
+def _viz(add):
+    add("--viz-subject", metavar="NAME", default=None, help="subject to render")
+    add("--viz-action", metavar="NAME", default=None, help="action to render")
+    add("--viz-camera", type=natural, default=0, metavar="N", help="camera to render")
+    add("--viz-video", metavar="PATH", default=None, help="input video to show")
+    add("--viz-skip", type=natural, default=0, metavar="N", help="frames of the input video to skip")
+    add("--viz-output", metavar="PATH", default=None, help="rendered file (.gif or .mp4)")
+    add("--viz-export", metavar="PATH", default=None, help="write the 3D coordinates (.npz)")
+    add("--viz-bitrate", type=positive, default=3000, metavar="KBPS", help="bitrate of mp4 files")
+    add("--viz-no-ground-truth", action="store_true", help="do not show the ground truth")
+    add("--viz-limit", type=int, default=-1, metavar="N", help="render the first N frames only")
+    add("--viz-downsample", type=positive, default=1, metavar="N", help="render every N-th frame, at 1/N of the rate")
+    add("--viz-size", type=positive_float, default=5, metavar="INCHES", help="height of the picture, at 100 dpi")
+
+
+INAPPLICABLE = {
+    "--dense": "GLA-GCN has no dilated convolutions to make dense",
+    "--linear-projection": "it belongs to VideoPose3D's semi-supervised training, which GLA-GCN has not",
+    "--no-bone-length": "it belongs to VideoPose3D's semi-supervised training, which GLA-GCN has not",
+    "--no-proj": "it belongs to VideoPose3D's semi-supervised training, which GLA-GCN has not",
+}
+
+
+def _inapplicable(add):
+    for flag, reason in INAPPLICABLE.items():
+        add(flag, action="store_true", help=f"refused: {reason}")
+
+
+def check_lifting_args(args):
+    """Refuse what does not apply or does not fit together, and fill in what follows from the dataset."""
+    for flag, reason in INAPPLICABLE.items():
+        if getattr(args, flag[2:].replace("-", "_")):
+            raise UsageError(f"{flag} does not apply: {reason}")
+    if args.resume and args.evaluate is not None:
+        raise UsageError("--resume and --evaluate exclude each other: continue a training run or evaluate its result")
+    if args.lr_decay is not None and args.lr_schedule == "cosine":
+        raise UsageError("-lrd does not apply to the cosine schedule; add --lr-schedule exponential")
+    args.lr_decay = args.lr_decay or 0.95
+    if args.disable_optimizations and args.compile:
+        raise UsageError("--disable-optimizations and --compile exclude each other")
+    if args.render:
+        _check_render(args)
+    else:
+        given = [name for name in args.given if name.startswith("viz_")]
+        if given:
+            raise UsageError(f"--{given[0].replace('_', '-')} does not apply without --render")
+    if args.dataset == "custom" and not args.render:
+        raise UsageError("-d custom has no ground truth to train on or to compare with; add --evaluate FILE --render")
+    usual = USUAL_SUBJECTS.get(args.dataset, ("", ""))
+    args.subjects_train = args.subjects_train or names(usual[0])
+    args.subjects_test = args.subjects_test or names(usual[1])
+    args.checkpoint = args.checkpoint or USUAL_CHECKPOINTS[args.dataset]
+    return args
+
+
+def _check_render(args):
+    if args.evaluate is None:
+        raise UsageError("--render shows the predictions of a checkpoint; add --evaluate FILE")
+    if not (args.viz_subject and args.viz_action):
+        raise UsageError("--render needs --viz-subject and --viz-action")
+    if not (args.viz_output or args.viz_export):
+        raise UsageError("--render writes nothing without --viz-output FILE or --viz-export FILE")
+    if args.viz_limit == 0 or args.viz_limit < -1:
+        raise UsageError(f"--viz-limit {args.viz_limit}: give a positive number of frames, or -1 for all")
+    if args.json:
+        raise UsageError("--json does not apply to --render; evaluate without it")
+    if args.viz_video and not Path(args.viz_video).is_file():
+        raise UsageError(f"--viz-video {args.viz_video}: no such file")
+

@@ -1,0 +1,81 @@
+"""Several processes, started by torchrun or torch.distributed.launch: gloo on CPUs, NCCL on CUDA GPUs."""
+import os
+
+import torch
+import torch.distributed as dist
+
+from common.utils import UsageError
+
+
+class Processes:
+    """This process among the others: `rank`, `world_size`, and the few exchanges that the recipes need.
+
+    With one process every method does the obvious thing without a process group.
+    """
+
+    def __init__(self, device="auto"):
+        self.rank = int(os.environ.get("RANK", 0))
+        self.world_size = int(os.environ.get("WORLD_SIZE", 1))
+        self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        self.device = pick_device(device, self.local_rank)
+        if self.world_size > 1 and not dist.is_initialized():
+            if self.device.type == "mps":
+                raise UsageError("--device mps runs in one process; start without torchrun or use --device cpu")
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+
+    @property
+    def is_main(self):
+        return self.rank == 0
+
+    def wrap(self, model):
+        """The model in DistributedDataParallel where there are several processes."""
+        if self.world_size == 1:
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
+
+    def broadcast_buffers(self, model):
+        """Give every process rank 0's buffers (running statistics), so that all evaluate the same network."""
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def gather(self, value):
+        """What every process passed, in the order of ranks, on every process."""
+        if self.world_size == 1:
+            return [value]
+        values = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def any(self, flag):
+        """Whether `flag` is true in any process."""
+        if self.world_size == 1:
+            return bool(flag)
+        tensor = torch.tensor([int(bool(flag))], device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return bool(tensor.item())
+
+    def barrier(self):
+        if self.world_size > 1:
+            dist.barrier()
+
+    def close(self):
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def pick_device(name, local_rank=0):
+    """The torch device for `auto`, `cpu`, `cuda` or `mps`. Raises UsageError where it is not there."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if cuda else "mps" if mps else "cpu"
+    if (name == "cuda" and not cuda) or (name == "mps" and not mps):
+        raise UsageError(f"--device {name}: this torch finds none here; use --device cpu")
+    if name == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise UsageError(f"process {local_rank} has no GPU: {torch.cuda.device_count()} found"
+                             "; start fewer processes")
+        torch.cuda.set_device(local_rank)
+        return torch.device("cuda", local_rank)
+    return torch.device(name)
