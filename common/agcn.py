@@ -56,22 +56,11 @@ class AdaptiveGraphConvolution(nn.Module):
         weight = torch.cat([conv.weight for conv in self.conv_d], dim=2)
         return weight, self.conv_d[0].bias + self.conv_d[1].bias + self.conv_d[2].bias
 
-    def graphs(self, x):
-        """The three graphs of every window, (N, 3, V, V): softmax of the joints' similarity, plus A and PA."""
-        n, _, v, t = x.shape
-        weight, bias = self.attention_weights()
-        embedded = F.conv2d(x, weight, bias).reshape(n, 2, SUBSETS, -1, v, t)
-        a, b = embedded.transpose(3, 4).flatten(4).unbind(1)  # (N, 3, V, E * T)
-        similarity = a @ b.transpose(2, 3) / a.shape[-1]
-        return torch.softmax(similarity, dim=2) + self.A + self.PA
-
     def forward(self, x):
-        n, c, v, t = x.shape
-        outward = self.graphs(x).transpose(2, 3).reshape(n, SUBSETS * v, v)
-        rows = x.permute(0, 2, 3, 1).reshape(n, v, t * c)
-        rows = (outward.to(x.dtype) @ rows).reshape(n, SUBSETS * v, t, c)
+        v = x.shape[2]
+        graphs = similarity(x, *self.attention_weights()) + self.A + self.PA
         # The rows of joint j in the three subsets are V rows apart: a dilated convolution adds them up.
-        y = F.conv2d(rows.permute(0, 3, 1, 2), *self.feature_weights(), dilation=(v, 1))
+        y = F.conv2d(exchange(x, graphs), *self.feature_weights(), dilation=(v, 1))
         skip = x if self.down is None else self.down(x)
         return F.relu(self.drop(self.bn(y)) + skip)
 
@@ -133,6 +122,36 @@ class IndividuallyConnected(nn.Module):
         rows = x.permute(2, 0, 3, 1).flatten(1, 2)  # (V, N * T, C)
         y = torch.matmul(rows, self.weight.to(rows.dtype)) + self.bias
         return y.unflatten(1, (x.shape[0], x.shape[3])).permute(1, 2, 0, 3)
+
+
+def embeddings(x, weight, bias):
+    """The two factors of the similarity: a (N, 3, V, T * E) and b transposed (N, 3, T * E, V).
+
+    b is laid out transposed because products of long rows with long rows are slow.
+    """
+    n, _, v, t = x.shape
+    embedded = rows(F.conv2d(x, weight, bias)).unflatten(3, (2, SUBSETS, -1))  # (N, V, T, 2, 3, E)
+    a = embedded[:, :, :, 0].permute(0, 3, 1, 2, 4).reshape(n, SUBSETS, v, -1)
+    b = embedded[:, :, :, 1].permute(0, 3, 2, 4, 1).reshape(n, SUBSETS, -1, v)
+    return a, b
+
+
+def similarity(x, weight, bias):
+    """How much every two joints of a window are alike: (N, C, V, T) -> (N, 3, V, V), columns sum to 1."""
+    a, b = embeddings(x, weight, bias)
+    return torch.softmax((a @ b).to(bias.dtype) / a.shape[-1], dim=2)
+
+
+def exchange(x, graphs):
+    """x multiplied by each of K graphs on its joint axis: (N, C, V, T), (N, K, V, V) -> (N, C, K * V, T)."""
+    n, c, v, t = x.shape
+    y = graphs.transpose(2, 3).reshape(n, -1, v).to(x.dtype) @ rows(x).reshape(n, v, t * c)
+    return y.reshape(n, -1, t, c).permute(0, 3, 1, 2)
+
+
+def rows(x):
+    """(N, C, V, T) -> (N, V, T, C), contiguous; free where x is stored channels last."""
+    return x.permute(0, 2, 3, 1).contiguous()
 
 
 def initialise_convolution(convolution):

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from common.agcn import IndividuallyConnected, Unit, initialise_convolution
+from common.agcn_inference import predict
+from common.cpu import arithmetic_dtype
 from common.graph import adjacency, num_joints
 from common.keypoints import HUMANEVA_15_FROM_COCO_17, layout_matrix
 
@@ -72,6 +74,8 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
         T is the receptive field. Raises ValueError for any other shape.
         """
         self._check_input(x)
+        if self._predicts_on_cpu(x):
+            return predict(self, x, arithmetic_dtype(x))
         return self._composed(x)
 
     def _check_input(self, x):
@@ -79,6 +83,9 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
         if x.ndim != 4 or tuple(x.shape[1:]) != expected:
             raise ValueError(f"expected input of shape (batch, {', '.join(map(str, expected))}) "
                              f"(batch, frames, joints, coordinates), got {tuple(x.shape)}")
+
+    def _predicts_on_cpu(self, x):
+        return x.device.type == "cpu" and not self.training and not torch.is_grad_enabled()
 
     def _composed(self, x):
         """The forward pass in ordinary differentiable operations: any device, any transform, export."""
@@ -105,9 +112,11 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
 
     def head(self, x, features):
         """Final features (B, C, J, 1) and those of all frames (B, C, J, T) -> what `forward` returns."""
-        if self.pose_sequence:
-            return self.target_fc(x), self.sequence_fc(features)
-        return self.fc(x.mean(dim=3)).transpose(1, 2).unsqueeze(1)
+        return (self.target(x), self.sequence_fc(features)) if self.pose_sequence else self.target(x)
+
+    def target(self, x):
+        """Final features (B, C, J, 1) -> pose (B, 1, J, 3)."""
+        return self.target_fc(x) if self.pose_sequence else self.fc(x.mean(dim=3)).transpose(1, 2).unsqueeze(1)
 
 
 def _joint_map(dataset, joints_in, joints_out):

@@ -1,0 +1,22 @@
+"""What this CPU computes fast."""
+import functools
+
+import torch
+
+
+def arithmetic_dtype(x):
+    """The type to compute in: that of x, or under `torch.autocast("cpu", torch.bfloat16)` bfloat16 where it pays.
+
+    A CPU without bfloat16 instructions converts every number before and after it computes: it is about four times
+    slower than in float32, and float32 is what it gets here.
+    """
+    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16 and has_bfloat16():
+        return torch.bfloat16
+    return x.dtype
+
+
+@functools.cache
+def has_bfloat16():
+    """Whether the CPU multiplies bfloat16 numbers by instructions of its own."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name)() for name in checks if hasattr(torch.cpu, name))
