@@ -1,0 +1,144 @@
+"""Make the demo data: people moved by rule, seen by Human3.6M's cameras, in the files that training reads.
+
+    python prepare_data_demo.py                      # about 34,000 frames of motion, 4 cameras, into data/
+    python prepare_data_demo.py --frames 1000        # longer sequences
+    python run_s-agcn.py -d demo -k gt               # train on it; -k detected: with a detector's noise
+"""
+import argparse
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from common.arguments import OneLineParser, natural, positive
+from common.h36m_dataset import h36m_cameras
+from common.keypoints import H36M_17, H36M_KEPT
+from common.synthetic import ACTIONS, SUBJECTS, action_kind, detect, make_motion, project_views
+from common.utils import DataError, UsageError, atomic_path, progress, run_script
+
+RECIPE = 1  # raised when the motion or the noise changes: files made before are then no longer the same data
+TRIALS = ("", " 1")  # Human3.6M, too, holds every action twice: `Walking` and `Walking 1`
+
+
+def get_args():
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", "--data-dir", dest="output", type=Path, default=Path("data"), metavar="DIR",
+                        help="folder of the .npz files (default: data)")
+    parser.add_argument("--seed", type=natural, default=0, metavar="N",
+                        help="another seed, other motions of the same people (default: 0)")
+    parser.add_argument("--frames", type=positive, default=300, metavar="N",
+                        help="frames per sequence, 50 a second (default: 300)")
+    parser.add_argument("--subjects", default=",".join(SUBJECTS), metavar="LIST",
+                        help="comma-separated (default: %(default)s)")
+    parser.add_argument("--actions", default=",".join(ACTIONS), metavar="LIST",
+                        help="comma-separated; a plain name stands for its two trials (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="write the files anew where they exist")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args()
+    args.subjects = split_names(args.subjects, "--subjects")
+    args.actions = split_names(args.actions, "--actions")
+    return args
+
+
+def split_names(text, flag):
+    """The names of a comma-separated list, each once."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UsageError(f"{flag}: names nothing; leave it out for all")
+    return names
+
+
+def check_args(args):
+    for subject in args.subjects:
+        if subject not in SUBJECTS:
+            raise UsageError(f"--subjects: unknown subject {subject!r}; choose from {', '.join(SUBJECTS)}")
+    for action in args.actions:
+        try:
+            action_kind(action)
+        except ValueError as error:
+            raise UsageError(f"--actions: {error}") from error
+
+
+def sequence_names(actions):
+    """The sequences to make: a plain action stands for its trials, `Walking 1` for itself."""
+    names = [action + trial if action in ACTIONS else action for action in actions for trial in TRIALS]
+    return list(dict.fromkeys(names))
+
+
+def make_positions(args):
+    """{subject: {action: (frames, 32, 3) float32 world metres}}."""
+    actions = sequence_names(args.actions)
+    with progress(total=len(args.subjects) * len(actions), desc="motion", unit="sequence") as bar:
+        positions = {}
+        for subject in args.subjects:
+            positions[subject] = {}
+            for action in actions:
+                positions[subject][action] = make_motion(subject, action, args.frames, args.seed)
+                bar.update()
+    return positions
+
+
+def make_keypoints(positions, seed):
+    """True and detected {subject: {action: [per camera (frames, 17, 2) float32 pixels]}}."""
+    true, detected = {}, {}
+    for subject, actions in progress(positions.items(), desc="cameras", unit="subject"):
+        cameras = h36m_cameras(subject)
+        true[subject] = {name: project_views(poses[:, H36M_KEPT], cameras) for name, poses in actions.items()}
+        detected[subject] = {
+            name: [detect(view, (seed, *subject.encode(), *name.encode(), number)) for number, view in enumerate(views)]
+            for name, views in true[subject].items()
+        }
+    return true, detected
+
+
+def settings_of(args):
+    """What the files depend on; they keep it, so that a second run knows them again."""
+    return {"recipe": RECIPE, "seed": args.seed, "frames": args.frames, "subjects": args.subjects,
+            "actions": sequence_names(args.actions)}
+
+
+def is_made(path, settings):
+    """Whether `path` holds these settings' data; DataError where it holds something else."""
+    if not path.exists():
+        return False
+    try:
+        with np.load(path) as archive:
+            found = json.loads(str(archive["settings"]))
+        differing = [name for name, value in settings.items() if found[name] != value]
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} exists and is not a file of this script; --force replaces it") from error
+    if differing:
+        raise DataError(f"{path} was made with other {' and '.join(differing)}; --force makes it anew, "
+                        "--output DIR puts the new files elsewhere")
+    return True
+
+
+def write(path, settings, **arrays):
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, settings=np.array(json.dumps(settings)), **arrays)
+    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def main(args):
+    check_args(args)
+    settings = settings_of(args)
+    paths = [args.output / f"data_{name}.npz" for name in ("3d_demo", "2d_demo_gt", "2d_demo_detected")]
+    if not args.force and all([is_made(path, settings) for path in paths]):
+        print(f"{', '.join(map(str, paths))}: exists, kept; --force writes it anew")
+    else:
+        positions = make_positions(args)
+        keypoints = make_keypoints(positions, args.seed)
+        metadata = {"layout_name": "h36m", "num_joints": H36M_17.num_joints(),
+                    "keypoints_symmetry": [H36M_17.joints_left(), H36M_17.joints_right()]}
+        write(paths[0], settings, positions_3d=np.array(positions, dtype=object))
+        for path, views in zip(paths[1:], keypoints, strict=True):
+            write(path, settings, positions_2d=np.array(views, dtype=object), metadata=np.array(metadata, dtype=object))
+        sequences = len(args.subjects) * len(sequence_names(args.actions))
+        print(f"{sequences} sequences of {args.frames} frames, {sequences * args.frames * 4:,} camera frames")
+    where = "" if args.output == Path("data") else f" --data-dir {args.output}"
+    print(f"next: python run_s-agcn.py -d demo -k gt{where}")
+
+
+if __name__ == "__main__":
+    run_script(main, get_args)
