@@ -114,9 +114,9 @@ class IndividuallyConnected(nn.Module):
 
     def __init__(self, channels, joints, out_features=3):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(joints, channels, out_features))
-        self.bias = nn.Parameter(torch.zeros(joints, 1, out_features))
-        nn.init.normal_(self.weight, 0, math.sqrt(2 / out_features))
+        bound = 1 / math.sqrt(channels)  # torch's own initialisation of a 1x1 convolution, as the shared `fc` has it
+        self.weight = nn.Parameter(torch.empty(joints, channels, out_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(joints, 1, out_features).uniform_(-bound, bound))
 
     def forward(self, x):
         rows = x.permute(2, 0, 3, 1).flatten(1, 2)  # (V, N * T, C)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import nn
 
-from common.agcn import IndividuallyConnected, Unit, initialise_convolution
+from common.agcn import IndividuallyConnected, Unit
 from common.agcn_inference import predict
 from common.cpu import arithmetic_dtype
 from common.graph import adjacency, num_joints
@@ -51,8 +51,7 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
             self.sequence_fc = IndividuallyConnected(channels, num_joints_out)
             self.target_fc = IndividuallyConnected(channels, num_joints_out)
         else:
-            self.fc = nn.Conv1d(channels, 3, 1)
-            initialise_convolution(self.fc)
+            self.fc = nn.Conv1d(channels, 3, 1)  # keeps torch's own initialisation, as the released weights did
         self.register_buffer("joint_map", joint_map, persistent=False)
 
     def receptive_field(self):
