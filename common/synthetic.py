@@ -16,8 +16,8 @@ BLOCK = 8192  # frames worked on at a time: bounds the memory beside the result
 
 # A detector's error per joint (standard deviation per coordinate) as a share of the person's size in the image: with
 # people of about 400 pixels, a mean error of about 6 pixels, like that of CPN fine-tuned on Human3.6M.
-JOINT_NOISE = {"hip": 0.007, "spine": 0.009, "thorax": 0.008, "neck": 0.008, "head": 0.008, "shoulder": 0.009,
-               "elbow": 0.013, "wrist": 0.017, "knee": 0.011, "ankle": 0.014}
+JOINT_NOISE = {"hip": 0.009, "spine": 0.011, "thorax": 0.010, "neck": 0.010, "head": 0.010, "shoulder": 0.011,
+               "elbow": 0.016, "wrist": 0.021, "knee": 0.014, "ankle": 0.018}
 DRIFT_SHARE, DRIFT_MEMORY = 0.7, 0.92  # of the variance that stays from frame to frame, and how long it does
 MISS_RATE = 0.002  # misses that begin, per joint and frame; those of noisier joints are more frequent in proportion
 LONGEST_MISS = 12  # frames

@@ -156,7 +156,7 @@ class Waving(Action):
     def target(self, rng):
         sides = [("left",), ("right",), ("right",), ("left", "right")][rng.integers(4)]
         names = {"flex": rng.uniform(5, 40), "abduct": rng.uniform(65, 100), "twist": rng.uniform(-95, -70),
-                 "elbow": rng.uniform(75, 115)}
+                 "elbow": rng.uniform(65, 95)}
         return posture(spine_roll=rng.uniform(-4, 4), head_yaw=rng.uniform(-20, 20), head_pitch=rng.uniform(-8, 5),
                        **{f"{side}_{name}": value for side in sides for name, value in names.items()})
 
@@ -264,9 +264,9 @@ class Jumping(Action):
         stretched = ease((elapsed - low - 0.06) / (off - low)) * ease((land + 0.2 - elapsed) / 0.24)
         rows[:, CHANNEL["heels"]] += np.deg2rad(48) * stretched
         back = bump(elapsed / 1.1)
-        up = ease((elapsed - low + 0.15) / 0.65) * ease((land + 0.55 - elapsed) / 0.75)
+        up = ease((elapsed - low + 0.2) / 0.75) * ease((land + 0.6 - elapsed) / 0.8)
         for side in ("left", "right"):
-            rows[:, CHANNEL[f"{side}_flex"]] += np.deg2rad(85 + 20 * self.style[0]) * up - np.deg2rad(25) * back
+            rows[:, CHANNEL[f"{side}_flex"]] += np.deg2rad(70 + 15 * self.style[0]) * up - np.deg2rad(18) * back
             rows[:, CHANNEL[f"{side}_elbow"]] += np.deg2rad(25) * up
 
 

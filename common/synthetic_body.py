@@ -30,7 +30,7 @@ SUBJECT_HEIGHTS = {"S1": 1.64, "S5": 1.58, "S6": 1.80, "S7": 1.90, "S8": 1.72, "
 # where Human3.6M has its joints.
 PROPORTIONS = {
     "thigh": 0.249, "shank": 0.247, "ankle_height": 0.044, "ankle_to_ball": 0.082, "ball_to_toe": 0.042,
-    "heel_to_ball": 0.112, "half_hips": 0.072, "lumbar": 0.137, "chest": 0.150, "neck": 0.072, "head": 0.072,
+    "heel_to_ball": 0.112, "half_hips": 0.072, "lumbar": 0.140, "chest": 0.153, "neck": 0.075, "head": 0.076,
     "half_shoulders": 0.092, "upper_arm": 0.165, "forearm": 0.146, "hand": 0.062, "thumb": 0.055,
 }
 SOLE = 0.015  # metres from the floor to the joints of a flat forefoot
@@ -73,7 +73,7 @@ def stream(*key):
 def make_body(subject):
     """The `Body` of `subject`: the same person whatever the seed of the motion."""
     stature = SUBJECT_HEIGHTS[subject]
-    spread = stream("body", subject).uniform(-0.05, 0.05, len(PROPORTIONS))
+    spread = stream("body", subject).uniform(-0.045, 0.045, len(PROPORTIONS))
     shares = {name: share * (1 + s) for (name, share), s in zip(PROPORTIONS.items(), spread, strict=True)}
     return Body(stature, **{name: share * stature for name, share in shares.items()})
 

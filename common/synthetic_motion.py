@@ -170,9 +170,9 @@ class Feet:
         strides = np.linalg.norm(np.diff(places[:, :2], axis=0), axis=-1) / self._full_stride
         vigour = (0.25 + strides).clip(0, 1)
         before, now = vigour[(cycle - 1).clip(0)], vigour[cycle]
-        moved = (np.abs(there - here).sum(-1) > 1e-6) * 1.0
-        lift = moved * self._step_height * (0.5 + now) * bump((u - SWING_START + 0.03) / (1.01 - SWING_START))
-        heel = moved * now * np.deg2rad(52) * ease((u - 0.34) / 0.28) * ease((0.95 - u) / 0.31)
-        landing = before * (1 - ease(u / 0.11)) * (np.abs(here - places[(cycle - 1).clip(0)]).sum(-1) > 1e-6)
-        toe = np.deg2rad(16) * np.where(u < 0.5, landing, moved * now * ease((u - 0.78) / 0.22))
+        lift = self._step_height * (0.5 + now) * bump((u - SWING_START + 0.03) / (1.01 - SWING_START))
+        # Rests fall into the roll of a foot: it goes with the gait, so that who rests stands on flat feet.
+        roll = self._plan.gait[frames]
+        heel = np.deg2rad(52) * roll * now * ease((u - 0.34) / 0.28) * ease((0.95 - u) / 0.31)
+        toe = np.deg2rad(16) * roll * np.where(u < 0.5, before * (1 - ease(u / 0.11)), now * ease((u - 0.78) / 0.22))
         return np.column_stack([place[:, :2], lift, place[:, 2], heel, toe])

@@ -1,0 +1,92 @@
+"""The script that makes the demo data, run as a process at a tiny size."""
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.h36m_dataset import h36m_cameras
+from common.keypoints import H36M_17, H36M_KEPT
+from common.safe_io import load_npz
+from common.synthetic import make_motion, project_views
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ("data_3d_demo.npz", "data_2d_demo_gt.npz", "data_2d_demo_detected.npz")
+TINY = ("--frames", "12", "--subjects", "S1,S9", "--actions", "Walking,Jumping 1", "--seed", "4")
+
+
+def run(*arguments):
+    command = [sys.executable, str(ROOT / "prepare_data_demo.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    done = run("--output", folder, *TINY)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_three_files_are_written_and_the_next_command_is_named(made):
+    folder, output = made
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert all(name in output for name in FILES)
+    assert f"run_s-agcn.py -d demo -k gt --data-dir {folder}" in output
+
+
+def test_positions_are_the_motion_of_the_named_sequences(made):
+    positions = load_npz(made[0] / FILES[0])["positions_3d"]
+    assert list(positions) == ["S1", "S9"]
+    assert list(positions["S9"]) == ["Walking", "Walking 1", "Jumping 1"]
+    expected = make_motion("S9", "Walking 1", 12, seed=4)
+    assert positions["S9"]["Walking 1"].dtype == np.float32
+    assert np.array_equal(positions["S9"]["Walking 1"], expected)
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_keypoints_have_videopose3d_layout(made, name):
+    content = load_npz(made[0] / name)
+    metadata = content["metadata"]
+    assert metadata["layout_name"] == "h36m" and metadata["num_joints"] == 17
+    assert metadata["keypoints_symmetry"] == [H36M_17.joints_left(), H36M_17.joints_right()]
+    for actions in content["positions_2d"].values():
+        for views in actions.values():
+            assert [(view.shape, view.dtype) for view in views] == [((12, 17, 2), np.float32)] * 4
+
+
+def test_true_keypoints_are_projections_and_detections_lie_near_them(made):
+    true, detected = (load_npz(made[0] / name)["positions_2d"]["S1"]["Walking"] for name in FILES[1:])
+    positions = load_npz(made[0] / FILES[0])["positions_3d"]["S1"]["Walking"]
+    for view, found, expected in zip(true, detected, project_views(positions[:, H36M_KEPT], h36m_cameras("S1")),
+                                     strict=True):
+        assert np.array_equal(view, expected)
+        assert 1 < np.median(np.linalg.norm(found - view, axis=-1)) < 15
+
+
+def test_the_same_settings_again_keep_the_files(made):
+    before = {name: (made[0] / name).stat().st_mtime_ns for name in FILES}
+    again = run("--output", made[0], *TINY)
+    assert again.returncode == 0 and "exists, kept; --force writes it anew" in again.stdout
+    assert before == {name: (made[0] / name).stat().st_mtime_ns for name in FILES}
+
+
+def test_other_settings_are_refused_until_forced(made, tmp_path):
+    refused = run("--output", made[0], *TINY[2:], "--frames", "13")
+    assert refused.returncode == 3 and "other frames" in refused.stderr and "--force" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    (tmp_path / FILES[0]).write_bytes(b"something else")
+    assert run("--output", tmp_path, *TINY).returncode == 3
+    forced = run("--data-dir", tmp_path, *TINY, "--force")
+    assert forced.returncode == 0
+    assert load_npz(tmp_path / FILES[0])["positions_3d"]["S1"]["Walking"].shape == (12, 32, 3)
+
+
+@pytest.mark.parametrize("flags, named", [(("--actions", "Flying"), "SittingDown"), (("--subjects", "S2"), "S11"),
+                                          (("--frames", "0"), "--frames"), (("--seed", "-1"), "--seed")])
+def test_unusable_flags_end_with_status_2_and_say_what_is_possible(tmp_path, flags, named):
+    refused = run("--output", tmp_path / "none", *flags)
+    assert refused.returncode == 2
+    assert named in refused.stderr and "Traceback" not in refused.stderr
+    assert not (tmp_path / "none").exists()
