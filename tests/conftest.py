@@ -1,0 +1,74 @@
+"""Fixtures: tiny demo people, a hand-made HumanEva-like dataset, and scripts run as processes."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+TINY = ["-arc", "3,3", "-ch", "4", "-b", "64", "--no-tensorboard", "--device", "cpu"]
+
+
+class ScriptResult:
+    """Exit status, stdout and stderr of a script."""
+
+    def __init__(self, status, out, err):
+        self.status, self.out, self.err = status, out, err
+
+    def assert_fails(self, status, *words):
+        """It ended with `status` and one line on stderr that holds all `words`."""
+        assert self.status == status, (self.status, self.err, self.out)
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        for word in words:
+            assert word in lines[0], f"{word!r} is not in {lines[0]!r}"
+
+
+def script_environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}
+
+
+def run_script(script, *arguments, cwd=None, launcher=(), timeout=300):
+    """Run a script of the suite as a process."""
+    command = [sys.executable, *launcher, str(ROOT / script), *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd or ROOT, env=script_environment(), capture_output=True, text=True,
+                          timeout=timeout)
+    return ScriptResult(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory):
+    """A folder with the npz files of a few demo people, 40 frames a sequence."""
+    folder = tmp_path_factory.mktemp("demo")
+    made = run_script("prepare_data_demo.py", "--output", folder, "--frames", 40, "--subjects", "S1,S5,S9,S11",
+                      "--actions", "Walking,Waving")
+    assert made.status == 0, made.err
+    return folder
+
+
+@pytest.fixture(scope="session")
+def humaneva_data(tmp_path_factory):
+    """A folder with random HumanEva-15 sequences in the published layout: chunks of several lengths."""
+    folder, rng = tmp_path_factory.mktemp("humaneva"), np.random.default_rng(0)
+    lengths = {"Walking 1 chunk0": 21, "Walking 1 chunk2": 9, "Box 1 chunk0": 12, "Jog 1 chunk1": 1}
+    subjects = ["Train/S1", "Train/S2", "Train/S3", "Validate/S1"]
+    poses = {s: {a: rng.normal(0, 0.4, (n, 15, 3)).astype(np.float32) for a, n in lengths.items()} for s in subjects}
+    views = {s: {a: [rng.uniform(0, 480, (n + 2, 15, 2)).astype(np.float32) for _ in range(3)]
+                 for a, n in lengths.items()} for s in subjects}
+    symmetry = [[2, 3, 4, 8, 9, 10], [5, 6, 7, 11, 12, 13]]
+    np.savez_compressed(folder / "data_3d_humaneva15.npz", positions_3d=poses)
+    np.savez_compressed(folder / "data_2d_humaneva15_gt.npz", positions_2d=views,
+                        metadata={"layout_name": "humaneva15", "num_joints": 15, "keypoints_symmetry": symmetry})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data that the datasets' licences keep out of the project; skips without it."""
+    folder = os.environ.get("POSE_REAL_DATA")
+    if not folder:
+        pytest.skip("POSE_REAL_DATA names no folder with real data")
+    return Path(folder)
