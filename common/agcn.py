@@ -124,22 +124,25 @@ class IndividuallyConnected(nn.Module):
         return y.unflatten(1, (x.shape[0], x.shape[3])).permute(1, 2, 0, 3)
 
 
-def embeddings(x, weight, bias):
-    """The two factors of the similarity: a (N, 3, V, T * E) and b transposed (N, 3, T * E, V).
+def embeddings(x, weight, bias, turned=True):
+    """The two factors of the similarity: a (N, 3, V, T * E) and b (N, 3, T * E, V), or as a unless it is `turned`.
 
-    b is laid out transposed because products of long rows with long rows are slow.
+    Products of long rows with long rows are slow, so b is made ready to be the right factor.
     """
     n, _, v, t = x.shape
     embedded = rows(F.conv2d(x, weight, bias)).unflatten(3, (2, SUBSETS, -1))  # (N, V, T, 2, 3, E)
     a = embedded[:, :, :, 0].permute(0, 3, 1, 2, 4).reshape(n, SUBSETS, v, -1)
-    b = embedded[:, :, :, 1].permute(0, 3, 2, 4, 1).reshape(n, SUBSETS, -1, v)
-    return a, b
+    b = embedded[:, :, :, 1]
+    if turned:
+        return a, b.permute(0, 3, 2, 4, 1).reshape(n, SUBSETS, -1, v)
+    return a, b.permute(0, 3, 1, 2, 4).reshape(n, SUBSETS, v, -1)
 
 
 def similarity(x, weight, bias):
     """How much every two joints of a window are alike: (N, C, V, T) -> (N, 3, V, V), columns sum to 1."""
     a, b = embeddings(x, weight, bias)
-    return torch.softmax((a @ b).to(bias.dtype) / a.shape[-1], dim=2)
+    dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+    return torch.softmax((a @ b).to(dtype) / a.shape[-1], dim=2)
 
 
 def exchange(x, graphs):

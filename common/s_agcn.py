@@ -13,6 +13,7 @@ from torch import nn
 
 from common.agcn import IndividuallyConnected, Unit
 from common.agcn_inference import predict
+from common.agcn_training import Workspaces, train_forward
 from common.cpu import arithmetic_dtype
 from common.graph import adjacency, num_joints
 from common.keypoints import HUMANEVA_15_FROM_COCO_17, layout_matrix
@@ -41,6 +42,8 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
 
         graph = adjacency(dataset)
         self.data_bn = nn.BatchNorm1d(num_joints_out * in_features)
+        if dataset == "humaneva15_he13":  # its weights were trained without; the layer stays in the state dict
+            self.data_bn.requires_grad_(False)
         self.expand_gcn = Unit(in_features, channels, graph, dropout, causal=causal)
         self.layers_tcngcn = nn.ModuleList()
         for width in self.filter_widths:
@@ -53,6 +56,8 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
         else:
             self.fc = nn.Conv1d(channels, 3, 1)  # keeps torch's own initialisation, as the released weights did
         self.register_buffer("joint_map", joint_map, persistent=False)
+        self.workspaces = Workspaces()
+        self.fast = True  # on a CPU; False where gradients of gradients are wanted
 
     def receptive_field(self):
         """Number of frames of a window."""
@@ -73,9 +78,15 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
         T is the receptive field. Raises ValueError for any other shape.
         """
         self._check_input(x)
-        if self._predicts_on_cpu(x):
-            return predict(self, x, arithmetic_dtype(x))
-        return self._composed(x)
+        if not self._is_ordinary(x):
+            return self._composed(x)
+        dtype = arithmetic_dtype(x)
+        with torch.autocast("cpu", enabled=False):
+            if not self.training:
+                return predict(self, x, dtype)
+            x, features = train_forward(self, self.normalised(x), dtype)
+            parameter = self.data_bn.weight.dtype
+            return self.head(x.to(parameter), None if features is None else features.to(parameter))
 
     def _check_input(self, x):
         expected = (self.receptive_field(), self.num_joints_in, self.in_features)
@@ -83,8 +94,19 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
             raise ValueError(f"expected input of shape (batch, {', '.join(map(str, expected))}) "
                              f"(batch, frames, joints, coordinates), got {tuple(x.shape)}")
 
-    def _predicts_on_cpu(self, x):
-        return x.device.type == "cpu" and not self.training and not torch.is_grad_enabled()
+    def _is_ordinary(self, x):
+        """Whether this is plain prediction or training on a CPU, for which there are faster ways to the same result."""
+        if not self.fast or x.device.type != "cpu" or x.requires_grad or _is_traced():
+            return False
+        return self.training == torch.is_grad_enabled() and not any(
+            module.training != self.training or module._forward_hooks or module._forward_pre_hooks
+            or module._backward_hooks or module._backward_pre_hooks for module in self.modules() if module is not self)
+
+    def train(self, mode=True):
+        """Training mode on or off. What training steps keep in memory goes when it is off."""
+        if not mode:
+            self.workspaces.clear()
+        return super().train(mode)
 
     def _composed(self, x):
         """The forward pass in ordinary differentiable operations: any device, any transform, export."""
@@ -99,7 +121,7 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
         """Input (B, T, J_in, 2) -> (B, 2, J, T), mapped to the joints of the graph and batch-normalised."""
         if self.joint_map is not None:
             x = self.joint_map @ x
-        if self.dataset != "humaneva15_he13":  # its weights were trained without; the layer stays in the state dict
+        if self.dataset != "humaneva15_he13":
             b, t, j, f = x.shape
             x = self.data_bn(x.reshape(b, t, j * f).transpose(1, 2)).reshape(b, j, f, t)
             return x.transpose(1, 2)
@@ -116,6 +138,10 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
     def target(self, x):
         """Final features (B, C, J, 1) -> pose (B, 1, J, 3)."""
         return self.target_fc(x) if self.pose_sequence else self.fc(x.mean(dim=3)).transpose(1, 2).unsqueeze(1)
+
+
+def _is_traced():
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def _joint_map(dataset, joints_in, joints_out):
