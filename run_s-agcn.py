@@ -8,7 +8,6 @@
     torchrun --nproc_per_node=2 run_s-agcn.py -da                                  # several processes
 """
 from common.arguments import lifting_parser, parse_lifting_args
-from common.lifting import run
 from common.utils import run_script
 
 
@@ -17,6 +16,8 @@ def get_args():
 
 
 def main(args):
+    from common.lifting import run  # torch, which takes seconds: not before the arguments are known to be good
+
     run(args)
 
 

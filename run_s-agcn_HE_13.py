@@ -5,7 +5,6 @@
 Its network has the graph with 13 well-connected joints that the released weights were trained with.
 """
 from common.arguments import USUAL_SUBJECTS, lifting_parser, names, parse_lifting_args
-from common.lifting import run
 from common.utils import UsageError, run_script
 
 GRAPHS = {"humaneva15": "humaneva15_he13"}
@@ -23,6 +22,8 @@ def get_args():
 
 
 def main(args):
+    from common.lifting import run  # torch, which takes seconds: not before the arguments are known to be good
+
     if args.dataset not in GRAPHS:
         raise UsageError(f"-d {args.dataset}: this script is for {', '.join(GRAPHS)}; use run_s-agcn.py")
     run(args, GRAPHS)

@@ -103,7 +103,7 @@ def parse_lifting_args(parser, argv=None):
     args = parser.parse_args(argv)
     defaults = parser.parse_args([])
     args.given = [name for name, value in vars(args).items() if value != getattr(defaults, name)]
-    return args
+    return check_lifting_args(args)
 
 
 def _data(add):

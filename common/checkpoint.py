@@ -1,5 +1,6 @@
 """Checkpoints: read without running code, checked against the network, written so that a kill leaves a whole file."""
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,9 @@ def load(path):
         raise CheckpointError(f"{path}: no such checkpoint")
     _admit_numpy()
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on the pickle protocol of files that are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged zip and pickle streams raise about anything
         message = str(error)
         refused = re.search(r"(?:GLOBAL|global:?|class)\s+`?([A-Za-z_][\w.]*\.[\w.]+)", message)

@@ -1,5 +1,6 @@
 """Several processes, started by torchrun or torch.distributed.launch: gloo on CPUs, NCCL on CUDA GPUs."""
 import os
+import warnings
 
 import torch
 import torch.distributed as dist
@@ -31,6 +32,8 @@ class Processes:
         """The model in DistributedDataParallel where there are several processes."""
         if self.world_size == 1:
             return model
+        # Convolutions merged on the fly give gradients of 1x1 weights other strides of the same order: nothing to heed.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         devices = [self.device] if self.device.type == "cuda" else None
         return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
 

@@ -1,7 +1,7 @@
 """The fixed graphs of GLA-GCN: which joints exchange features, and in which direction."""
 import numpy as np
 
-from common.keypoints import MPI_INF_3DHP_17
+from common.keypoints import HUMANEVA_20, MPI_INF_3DHP_17
 
 # Inward links (i, j), 0-based. Their directions are not uniform: the released weights were trained with exactly these.
 H36M_LINKS = [(1, 0), (2, 1), (3, 2), (4, 0), (5, 4), (6, 5), (7, 0), (8, 7), (9, 8), (10, 9), (11, 8), (12, 11),
@@ -11,13 +11,14 @@ HUMANEVA_15_LINKS = [(14, 1), (1, 2), (2, 3), (3, 4), (1, 5), (5, 6), (6, 7), (1
 # The weights of run_s-agcn_HE_13.py were trained with one arm and one leg cut off from the trunk.
 HUMANEVA_15_HE13_LINKS = [(14, 1), (2, 3), (3, 4), (1, 2), (5, 6), (6, 7), (1, 0), (0, 11), (11, 12), (12, 13), (8, 9),
                           (9, 10)]
-MPI_INF_3DHP_LINKS = [(child, parent) for child, parent in enumerate(MPI_INF_3DHP_17.parents()) if parent >= 0]
 
 GRAPHS = {
     "h36m": (17, H36M_LINKS),
     "humaneva15": (15, HUMANEVA_15_LINKS),
     "humaneva15_he13": (15, HUMANEVA_15_HE13_LINKS),
-    "mpi_inf_3dhp": (17, MPI_INF_3DHP_LINKS),
+    # No released weights fix these two: every link goes from a joint to its parent.
+    "humaneva20": (20, HUMANEVA_20.bones()),
+    "mpi_inf_3dhp": (17, MPI_INF_3DHP_17.bones()),
 }
 
 

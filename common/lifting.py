@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from common import checkpoint
-from common.arguments import TRAINING_ONLY, check_lifting_args
+from common.arguments import TRAINING_ONLY
 from common.augment import RandomMove
 from common.distributed import Processes
 from common.engine import StopSignals, predict, predict_each
@@ -41,7 +41,6 @@ class LiftingData:
 
 def run(args, graphs=GRAPHS):
     """Train, or evaluate, or render, as the arguments say. `graphs`: the network's graph for each dataset."""
-    check_lifting_args(args)
     processes = Processes(args.device)
     try:
         set_seed(args.seed)

@@ -204,12 +204,12 @@ def _checked_view(where, view, joints, world):
 
 def _thinned(sequence, subset, downsample):
     """`sequence` with a run of `subset` of its frames, every `downsample`-th of them."""
-    if subset == 1 and downsample == 1:
-        return sequence
-    kept = max(downsample, int(round(len(sequence) // downsample * subset)) * downsample)
-    # A place that depends on nothing but the length: every run and every camera takes the same frames.
-    start = np.random.default_rng(len(sequence)).integers(max(1, len(sequence) - kept + 1))
-    frames = slice(start, start + kept, downsample)
+    frames = slice(None, None, downsample)
+    if subset < 1:
+        kept = max(1, round(len(sequence) // downsample * subset)) * downsample
+        # A place that depends on nothing but the length: every run and every camera takes the same frames.
+        start = int(np.random.default_rng(len(sequence)).integers(max(1, len(sequence) - kept + 1)))
+        frames = slice(start, start + kept, downsample)
     for name in ("keypoints", "positions", "trajectory"):
         values = getattr(sequence, name)
         if values is not None:

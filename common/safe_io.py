@@ -77,6 +77,10 @@ class PlainDict(dict):
     def item(self):
         return self
 
+    def __reduce__(self):
+        """Pickle as a plain dictionary: a file that is saved again must load anywhere."""
+        return dict, (dict(self),)
+
 
 def _read_array(stream):
     """One array from an open `.npy` stream; object arrays go through `PlainUnpickler`."""

@@ -4,6 +4,7 @@ import os
 import random
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -55,30 +56,30 @@ INTERRUPTED_STATUS = 130
 def run_script(main, get_args):
     """Run `main(get_args())` as a script: errors become one line on stderr and the right exit status.
 
-    `--debug` (where the script has it) lets the traceback through.
+    `--debug` (where the script has it) shows the traceback above that line.
     """
     args = None
     try:
         args = get_args()
         main(args)
     except SuiteError as error:
-        if getattr(args, "debug", False):
-            raise
-        _fail(str(error), error.exit_status)
+        _fail(str(error), error.exit_status, args)
     except (Interrupted, KeyboardInterrupt) as interruption:
+        if os.environ.get("RANK", "0") != "0":  # the first of several processes speaks for all
+            sys.exit(INTERRUPTED_STATUS)
         _fail(str(interruption) or "interrupted", INTERRUPTED_STATUS)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone: nothing to report and nobody to report to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        if getattr(args, "debug", False):
-            raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", DataError.exit_status)
+        _fail(f"{where}{error.strerror or error}", DataError.exit_status, args)
 
 
-def _fail(message, status):
+def _fail(message, status, args=None):
+    if getattr(args, "debug", False):
+        traceback.print_exc()
     line = " ".join(message.split())
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr, flush=True)
     sys.exit(status)

@@ -50,8 +50,8 @@ def test_windows_equal_the_published_ones():
     assert generator.num_frames() == len(windows_3d)
 
 
-@pytest.mark.parametrize("chunk,pad,shift,augment", [(1, 4, 0, False), (1, 4, 4, True), (3, 2, 0, True), (7, 0, 0, True),
-                                                     (4, 5, 5, False)])
+@pytest.mark.parametrize("chunk,pad,shift,augment", [
+    (1, 4, 0, False), (1, 4, 4, True), (3, 2, 0, True), (7, 0, 0, True), (4, 5, 5, False)])
 def test_windows_equal_a_plain_loop(sequences, chunk, pad, shift, augment):
     generator = ChunkedGenerator(8, None, *sequences, chunk, pad, shift, shuffle=False, augment=augment, **SIDES)
     for result, expected in zip(epoch(generator), plain_windows(*sequences, chunk, pad, shift, augment), strict=True):

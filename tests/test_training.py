@@ -1,0 +1,197 @@
+"""Training runs as processes: they learn, keep what they promise, and continue exactly after any kill."""
+import csv
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import GOLDEN, ROOT, TINY, run_script, script_environment
+
+from common import checkpoint
+from common.training import bn_momentum, learning_rate
+
+LAST, BEST = "4_gt_9_last.bin", "4_gt_9_supervised.bin"
+
+
+def command(demo_data, folder, *more):
+    return ["run_s-agcn.py", "-d", "demo", "--data-dir", demo_data, "-str", "S1,S5", "-ste", "S9,S11", "-c", folder,
+            "-e", "3", "-da", *TINY, *more]
+
+
+def start(arguments, launcher=()):
+    script, *rest = map(str, arguments)
+    return subprocess.Popen([sys.executable, *launcher, str(ROOT / script), *rest], cwd=ROOT, env=script_environment(),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def assert_same_weights(first, second):
+    first, second = checkpoint.load(first), checkpoint.load(second)
+    assert first["epoch"] == second["epoch"]
+    assert first["model_pos"].keys() == second["model_pos"].keys()
+    for name, value in first["model_pos"].items():
+        assert torch.equal(value, second["model_pos"][name]), name
+
+
+@pytest.fixture(scope="module")
+def whole_run(demo_data, tmp_path_factory):
+    """The folder and the output of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = run_script(*command(demo_data, folder, "--checkpoint-frequency", 2))
+    assert done.status == 0, done.err
+    return folder, done
+
+
+def test_a_run_learns_and_keeps_best_last_numbered_log_and_curves(whole_run):
+    folder, done = whole_run
+    others = {"4_gt_9_supervised_epoch_2.bin", "4_gt_9_log.csv", "4_gt_9_curves.png"}
+    assert {LAST, BEST} | others == set(os.listdir(folder))
+    rows = list(csv.DictReader(open(folder / "4_gt_9_log.csv")))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    valid = [float(row["3d_valid"]) for row in rows]
+    assert min(valid) < valid[0]
+    assert checkpoint.load(folder / BEST)["suite"]["best"] == min(valid)
+    assert checkpoint.load(folder / LAST)["epoch"] == 3
+    assert "[1] time 0." in done.out and f"3d_valid {valid[0]:f}" in done.out
+    assert done.err == ""  # no progress bars without a terminal
+
+
+def test_the_best_checkpoint_evaluates_to_its_validation_error(whole_run, demo_data, tmp_path):
+    import json
+
+    folder, _ = whole_run
+    done = run_script(*command(demo_data, folder, "--evaluate", "--json", tmp_path / "a.json"))
+    assert done.status == 0, done.err
+    table = json.loads((tmp_path / "a.json").read_text())
+    # All demo actions have the same number of frames: their mean is the mean over all frames.
+    assert table["average"]["mpjpe"] == pytest.approx(checkpoint.load(folder / BEST)["suite"]["best"], abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_run_killed_at_random_moments_and_resumed_gives_the_same_weights(whole_run, demo_data, tmp_path, seed):
+    whole, _ = whole_run
+    moments = random.Random(seed)
+    for attempt in range(6):
+        resume = ["--resume", LAST] if (tmp_path / LAST).exists() else []
+        process = start(command(demo_data, tmp_path, *resume))
+        deadline = time.monotonic() + 60
+        while not (tmp_path / LAST).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if attempt < 2:
+            time.sleep(moments.uniform(0, 3))
+            process.kill()
+        _, error = process.communicate(timeout=200)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, error
+    assert process.returncode == 0
+    for name in (LAST, BEST):
+        assert_same_weights(whole / name, tmp_path / name)
+    whole_log, log = ((folder / "4_gt_9_log.csv").read_text().splitlines() for folder in (whole, tmp_path))
+    assert [line.split(",")[2:] for line in log] == [line.split(",")[2:] for line in whole_log]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_within_the_epoch_ends_with_130_and_resumes_exactly(whole_run, demo_data, tmp_path, number):
+    process = start(command(demo_data, tmp_path))
+    while process.poll() is None and not (tmp_path / LAST).exists():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert f"--resume {LAST}" in error and len(error.strip().splitlines()) == 1
+    assert not [name for name in os.listdir(tmp_path) if "tmp" in name]
+    resumed = run_script(*command(demo_data, tmp_path, "--resume", LAST))
+    assert resumed.status == 0, resumed.err
+    assert_same_weights(whole_run[0] / LAST, tmp_path / LAST)
+
+
+def test_two_processes_train_resume_and_evaluate_like_one(demo_data, tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    whole = run_script(*command(demo_data, tmp_path / "a"), launcher=launcher)
+    assert whole.status == 0, whole.err
+    assert whole.out.count("[3] time") == 1  # rank 0 speaks for all
+    first = run_script(*command(demo_data, tmp_path / "b", "--debug"), launcher=launcher)  # another run in between
+    assert first.status == 0, first.err
+    process = start(command(demo_data, tmp_path / "c"), launcher=launcher)
+    while process.poll() is None and not (tmp_path / "c" / BEST).exists():
+        time.sleep(0.01)
+    process.terminate()
+    process.communicate(timeout=100)
+    resumed = run_script(*command(demo_data, tmp_path / "c", "--resume", LAST), launcher=launcher)
+    assert resumed.status == 0, resumed.err
+    assert_same_weights(tmp_path / "a" / LAST, tmp_path / "c" / LAST)
+    for name, start_with in (("one", ()), ("two", launcher)):
+        done = run_script(*command(demo_data, tmp_path / "a", "--evaluate", "--json", tmp_path / f"{name}.json"),
+                          launcher=start_with)
+        assert done.status == 0, done.err
+    assert (tmp_path / "one.json").read_text() == (tmp_path / "two.json").read_text()
+
+
+def test_released_checkpoints_resume_with_their_optimiser(humaneva_data, tmp_path):
+    done = run_script(
+        "run_s-agcn.py", "-d", "humaneva15", "--data-dir", humaneva_data, "-ste", "Validate/S1", "-a", "Walk,Jog,Box",
+        "-arc", "3,3,3", "-ch", 32, "-b", 128, "-e", 6, "-c", tmp_path, "--no-tensorboard",
+        "--resume", GOLDEN / "32_gt_27_supervised_epoch_5.bin")
+    assert done.status == 0, done.err
+    assert "optimiser starts afresh" not in done.out and "\n[6] time" in done.out
+    state = checkpoint.load(tmp_path / "32_gt_27_last.bin")["optimizer"]["state"][0]
+    assert int(state["step"]) > 100  # the released run made 100 steps
+
+
+def test_an_optimiser_state_that_does_not_fit_starts_afresh_with_a_notice(humaneva_data, tmp_path):
+    released = checkpoint.load(GOLDEN / "32_gt_27_supervised_epoch_5.bin")
+    released["optimizer"] = {"state": {}, "param_groups": [{"lr": 1, "params": [0, 1]}]}
+    torch.save(released, tmp_path / "odd.bin")
+    done = run_script(
+        "run_s-agcn.py", "-d", "humaneva15", "--data-dir", humaneva_data, "-ste", "Validate/S1", "-arc", "3,3,3", "-ch",
+        32, "-b", 128, "-e", 6, "-c", tmp_path, "--no-tensorboard", "--resume", "odd.bin")
+    assert done.status == 0, done.err
+    assert "INFO: the optimiser starts afresh" in done.out
+
+
+def test_bare_weights_cannot_be_resumed(demo_data, tmp_path, whole_run):
+    torch.save(checkpoint.load(whole_run[0] / BEST)["model_pos"], tmp_path / "weights.bin")
+    run_script(*command(demo_data, tmp_path, "--resume", "weights.bin")).assert_fails(4, "not a training state")
+
+
+@pytest.mark.parametrize("flags", [
+    ["--causal"], ["--pose-sequence"], ["--no-eval"], ["--debug"], ["--subset", "0.3", "--downsample", "2"],
+    ["--stride", "3", "--no-random-move"], ["--lr-schedule", "exponential", "-lrd", "0.9"], ["--clip-grad-norm", "1"],
+    ["--amp", "bf16"], ["-drop", "0", "--disable-optimizations"], ["-k", "detected"], ["--seed", "7"],
+], ids=" ".join)
+def test_every_training_flag_trains(demo_data, tmp_path, flags, whole_run):
+    done = run_script(*command(demo_data, tmp_path, *flags, "-e", 1))
+    assert done.status == 0, done.err
+    assert "action-wise average" in done.out
+    keypoints = "detected" if "-k" in flags else "gt"
+    # A flag that changed nothing would give the first epoch of the plain run.
+    assert (tmp_path / f"4_{keypoints}_9_last.bin").exists()
+    loss = checkpoint.load(tmp_path / f"4_{keypoints}_9_last.bin")["suite"]["history"][0]["3d_train"]
+    plain = checkpoint.load(whole_run[0] / LAST)["suite"]["history"][0]["3d_train"]
+    assert np.isfinite(loss) and (loss != plain or flags == ["--no-eval"] or "exponential" in flags)
+
+
+def test_tensorboard_scalars_are_written(demo_data, tmp_path):
+    flags = [flag for flag in command(demo_data, tmp_path, "-e", "1", "--debug") if flag != "--no-tensorboard"]
+    assert run_script(*flags).status == 0
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "4_gt_9"))
+    events.Reload()
+    assert {"3d_train", "3d_eval", "3d_valid", "lr"} <= set(events.Tags()["scalars"])
+
+
+def test_schedules_begin_and_end_where_the_paper_says():
+    args = SimpleNamespace(lr_schedule="cosine", learning_rate=0.01, epochs=10, lr_decay=0.95)
+    assert learning_rate(args, 0) == 0.01
+    assert learning_rate(args, 5) == pytest.approx(0.005005)  # as in the released checkpoint of epoch 5 of 10
+    assert learning_rate(args, 10) == pytest.approx(1e-5)
+    assert bn_momentum(0, 80) == 0.1 and bn_momentum(40, 80) == pytest.approx(0.1 * math.sqrt(0.01))
