@@ -1,5 +1,6 @@
 """Checkpoints: read without running code, checked against the network, written so that a kill leaves a whole file."""
 import re
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -156,11 +157,10 @@ def save(path, content):
 
 
 def check_writable(folder):
-    """Make the checkpoint folder before the training, not after its first epoch."""
+    """Make the checkpoint folder before the training, and find out now whether it can be written."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        with atomic_path(Path(folder) / "write-test"):
+        with tempfile.TemporaryFile(dir=folder):
             pass
-        (Path(folder) / "write-test").unlink()
     except OSError as error:
         raise UsageError(f"-c {folder}: cannot be written ({error.strerror or error})") from error
