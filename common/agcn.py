@@ -58,7 +58,7 @@ class AdaptiveGraphConvolution(nn.Module):
 
     def forward(self, x):
         v = x.shape[2]
-        graphs = similarity(x, *self.attention_weights()) + self.A + self.PA
+        graphs = similarity(F.conv2d(x, *self.attention_weights())) + self.A + self.PA
         # The rows of joint j in the three subsets are V rows apart: a dilated convolution adds them up.
         y = F.conv2d(exchange(x, graphs), *self.feature_weights(), dilation=(v, 1))
         skip = x if self.down is None else self.down(x)
@@ -124,13 +124,13 @@ class IndividuallyConnected(nn.Module):
         return y.unflatten(1, (x.shape[0], x.shape[3])).permute(1, 2, 0, 3)
 
 
-def embeddings(x, weight, bias, turned=True):
-    """The two factors of the similarity: a (N, 3, V, T * E) and b (N, 3, T * E, V), or as a unless it is `turned`.
+def embeddings(embedded, turned=True):
+    """The factors of the similarity from (N, 6E, V, T): a (N, 3, V, T * E) and b (N, 3, T * E, V).
 
-    Products of long rows with long rows are slow, so b is made ready to be the right factor.
+    Products of long rows with long rows are slow: b is made ready to be the right factor, or as a if not `turned`.
     """
-    n, _, v, t = x.shape
-    embedded = rows(F.conv2d(x, weight, bias)).unflatten(3, (2, SUBSETS, -1))  # (N, V, T, 2, 3, E)
+    n, _, v, t = embedded.shape
+    embedded = rows(embedded).unflatten(3, (2, SUBSETS, -1))  # (N, V, T, 2, 3, E)
     a = embedded[:, :, :, 0].permute(0, 3, 1, 2, 4).reshape(n, SUBSETS, v, -1)
     b = embedded[:, :, :, 1]
     if turned:
@@ -138,17 +138,20 @@ def embeddings(x, weight, bias, turned=True):
     return a, b.permute(0, 3, 1, 2, 4).reshape(n, SUBSETS, v, -1)
 
 
-def similarity(x, weight, bias):
-    """How much every two joints of a window are alike: (N, C, V, T) -> (N, 3, V, V), columns sum to 1."""
-    a, b = embeddings(x, weight, bias)
-    dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+def similarity(embedded):
+    """How much every two joints of a window are alike: (N, 6E, V, T) -> (N, 3, V, V), columns sum to 1."""
+    a, b = embeddings(embedded)
+    dtype = torch.float32 if a.dtype == torch.bfloat16 else a.dtype
     return torch.softmax((a @ b).to(dtype) / a.shape[-1], dim=2)
 
 
-def exchange(x, graphs):
-    """x multiplied by each of K graphs on its joint axis: (N, C, V, T), (N, K, V, V) -> (N, C, K * V, T)."""
+def exchange(x, graphs, out=None):
+    """x multiplied by each of K graphs on its joint axis: (N, C, V, T), (N, K, V, V) -> (N, C, K * V, T).
+
+    out: memory (N, K * V, T * C) to put it in.
+    """
     n, c, v, t = x.shape
-    y = graphs.transpose(2, 3).reshape(n, -1, v).to(x.dtype) @ rows(x).reshape(n, v, t * c)
+    y = torch.bmm(graphs.transpose(2, 3).reshape(n, -1, v).to(x.dtype), rows(x).reshape(n, v, t * c), out=out)
     return y.reshape(n, -1, t, c).permute(0, 3, 1, 2)
 
 

@@ -4,12 +4,13 @@ Batch norm is folded into the convolutions, additions and ReLU happen inside the
 small enough to stay in the cache and for the allocator to use the same memory again: fresh memory costs a page fault
 for every 4 KiB, which is where large batches spend most of their time otherwise.
 """
+import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from common.agcn import exchange, similarity
+from common.agcn import SUBSETS, exchange, similarity
 
 BLOCK_FRAMES = 500  # of 17 joints and 96 channels: 3 MB a tensor
 GROUP_WINDOWS = 64  # bounds the memory; the short windows of the last layers still come many at a time
@@ -29,7 +30,7 @@ class Convolution(NamedTuple):
 class FoldedUnit(NamedTuple):
     """The tensors of one `Unit`."""
 
-    attention: tuple  # weight and bias of the embeddings
+    attention: Convolution
     graph: torch.Tensor  # (1, 3 or 4, V, V): what is added to the similarities
     features: Convolution
     adds_input: bool  # to the features: otherwise `down` is the fourth subset
@@ -48,30 +49,37 @@ def predict(model, x, dtype):
 
 
 def _predict_group(model, units, x):
-    sequences = []
-
-    def expand(block):
-        features = _unit(units[0], block)
-        if model.pose_sequence:
-            sequences.append(model.sequence_fc(features).to(model.data_bn.weight.dtype))
-        return features
-
+    sequences, parameter = [], model.data_bn.weight.dtype
+    exchanged = x.new_empty(0)
     for i, width in enumerate(model.filter_widths):
-        blocks = []
-        for block in x.split(max(1, BLOCK_FRAMES // x.shape[3])):
-            block = expand(block) if i == 0 else block
-            y = _unit(units[2 * i + 2], _unit(units[2 * i + 1], block))
-            blocks.append(y.add_(block[..., model.residual_frame(width)::width]))
-        x = torch.cat(blocks)
-    pose = model.target(x.to(model.data_bn.weight.dtype))
+        windows, _, joints, frames = x.shape
+        step = max(1, BLOCK_FRAMES // frames)
+        channels = len(units[0].temporal.bias)
+        # Memory for all blocks is taken at once: what is taken between those of the blocks keeps them apart.
+        result = x.new_empty((windows, joints, frames // width, channels)).permute(0, 3, 1, 2)
+        room = min(step, windows) * (SUBSETS + 1) * joints * frames * max(channels, model.in_features)
+        exchanged = exchanged if exchanged.numel() >= room else x.new_empty(room)
+        for start in range(0, windows, step):
+            block = x[start:start + step]
+            if i == 0:
+                block = _unit(units[0], block, exchanged)
+                if model.pose_sequence:
+                    sequences.append(model.sequence_fc(block).to(parameter))
+            y = _unit(units[2 * i + 2], _unit(units[2 * i + 1], block, exchanged), exchanged)
+            torch.add(y, block[..., model.residual_frame(width)::width], out=result[start:start + step])
+        x = result
+    pose = model.target(x.to(parameter))
     return (pose, torch.cat(sequences)) if model.pose_sequence else pose
 
 
-def _unit(unit, x):
-    graphs = similarity(x, *unit.attention)
+def _unit(unit, x, exchanged):
+    n, c, v, t = x.shape
+    graphs = similarity(_convolve(x, unit.attention, relu=False))
     if not unit.adds_input:
         graphs = F.pad(graphs, (0, 0, 0, 0, 0, 1))  # a fourth subset, whose graph comes from `unit.graph` alone
-    h = _convolve(exchange(x, graphs + unit.graph), unit.features, x if unit.adds_input else None)
+    shape = n, graphs.shape[1] * v, t * c
+    x_exchanged = exchange(x, graphs + unit.graph, out=exchanged[:math.prod(shape)].view(shape))
+    h = _convolve(x_exchanged, unit.features, x if unit.adds_input else None)
     skip = x if unit.residual is True else unit.residual and _convolve(x, unit.residual, relu=False)
     return _convolve(h, unit.temporal, skip)
 
@@ -109,7 +117,7 @@ def fold_unit(unit, dtype):
         graph = torch.cat([graph, gcn.A[:1]])  # the first graph of A is the identity
     residual = True if unit.adds_input else unit.residual and _fold_temporal(unit.residual, dtype)
     attention_weight, attention_bias = gcn.attention_weights()
-    return FoldedUnit((_laid_out(attention_weight, dtype), attention_bias.to(dtype)), graph.unsqueeze(0),
+    return FoldedUnit(Convolution(_laid_out(attention_weight, dtype), attention_bias.to(dtype)), graph.unsqueeze(0),
                       Convolution(_laid_out(weight, dtype), bias.to(dtype), dilation=graph.shape[1]),
                       gcn.down is None, _fold_temporal(unit.tcn1, dtype), residual)
 

@@ -54,7 +54,7 @@ class UnitPass:
         for block in self.blocks:
             if self.previous is not None:
                 self.previous.finish(block)
-            self.similarities[block] = similarity(self.x[block], w.attention, w.attention_bias)
+            self.similarities[block] = similarity(F.conv2d(self.x[block], w.attention, w.attention_bias))
             y = F.conv2d(self._exchanged(block), w.features, bias, dilation=self._dilation())
             sums.add(y, y)
             self.y[block] = y
@@ -188,7 +188,7 @@ class UnitPass:
     def _attention_backward(self, block, graph_grad):
         x, s = self.x[block], self.similarities[block]
         n, _, v, t = x.shape
-        a, b = embeddings(x, self.cast.attention, self.cast.attention_bias, turned=False)
+        a, b = embeddings(F.conv2d(x, self.cast.attention, self.cast.attention_bias), turned=False)
         product_grad = s * (graph_grad - (s * graph_grad).sum(2, keepdim=True)) / a.shape[-1]
         product_grad = product_grad.to(x.dtype)
         grad = x.new_empty((n, v, t, 2, SUBSETS, a.shape[-1] // t))
