@@ -80,11 +80,11 @@ class PlainIndividuallyConnected(nn.Module):
 
     def __init__(self, channels, joints):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(joints, 3, channels) / channels**0.5)
-        self.bias = nn.Parameter(torch.zeros(joints, 3))
+        self.weight = nn.Parameter(torch.randn(joints, channels, 3) / channels**0.5)
+        self.bias = nn.Parameter(torch.zeros(joints, 1, 3))
 
     def forward(self, x):
-        return torch.einsum("nctv,voc->ntvo", x, self.weight) + self.bias
+        return torch.einsum("nctv,vco->ntvo", x, self.weight) + self.bias[:, 0]
 
 
 class PlainS_AGCN(nn.Module):  # noqa: N801 - the name users know
