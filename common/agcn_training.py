@@ -128,6 +128,15 @@ class Run:
         mask = torch.from_numpy((words >= round(p * 65536)).view(np.uint8))
         return mask.view(n, v, t, c).permute(0, 3, 1, 2)
 
+    def backward(self, grad, features_grad):
+        """Gradients of the weights of all units, from those of the final features and of all frames' features."""
+        last, grads = self.units[-1], []
+        for block in last.blocks:
+            last.receive(block, grad[block].to(self.dtype))
+        for unit in reversed(self.units):
+            grads = unit.backward(features_grad if unit.index == 1 else None) + grads
+        return grads
+
     def release(self):
         """Hand the memory on to the next step."""
         self.pool.give_back(self.tensors)
@@ -153,12 +162,8 @@ class _Network(torch.autograd.Function):
         if run is None:
             raise RuntimeError("this forward pass went through backward before and its memory is in use again: call "
                                "backward once, or set model.fast = False")
-        last = run.units[-1]
-        for block in last.blocks:
-            last.receive(block, grad[block].to(run.dtype))
-        grads = []
-        for unit in reversed(run.units):
-            grads = unit.backward(features_grad if unit.index == 1 else None) + grads
+        with torch.autocast("cpu", enabled=False):
+            grads = run.backward(grad, features_grad)
         input_grad = run.units[0].input_grad.to(grad.dtype)
         run.release()
         return None, input_grad, *grads

@@ -235,8 +235,8 @@ def test_bfloat16_stays_near_float32_in_prediction_and_training(native, monkeypa
         model.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             result = model(x)
-        assert all(tensor.dtype == torch.float32 for tensor in outputs(result))
-        loss_of(result).backward()
+            assert all(tensor.dtype == torch.float32 for tensor in outputs(result))
+            loss_of(result).backward()
         gradients.append(torch.cat([tensor.grad.flatten() for tensor in model.parameters()]))
     assert torch.linalg.vector_norm(gradients[1] - gradients[0]) < 0.1 * torch.linalg.vector_norm(gradients[0])
     model.eval()

@@ -1,0 +1,130 @@
+"""Speed beside a plain implementation, as one table of ratios.
+
+    python benchmark.py                              all rows, a few minutes each
+    python benchmark.py --only train-fp32-b64        named rows
+    python benchmark.py --quick --json speed.json    tiny sizes, to see that it runs
+
+Plain and ours alternate in one process; a ratio is the median of the ratios of neighbours, so that a slow spell of the
+machine falls on both. Both have the allocator of the process: the default, or what MALLOC_* variables and LD_PRELOAD
+say. A second busy process slows two threads down out of proportion: set OMP_WAIT_POLICY=PASSIVE.
+"""
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from common.cpu import has_bfloat16
+from common.ranger import Ranger
+from common.s_agcn import S_AGCN
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "tests"))
+
+
+def measure_network(args, train, bfloat16, batch):
+    """GLA-GCN at 243 frames and 96 channels: inference, or forward, backward and Ranger step; ms a window.
+
+    The plain side stays in float32 where ours is under bfloat16 autocast.
+    """
+    from plain_s_agcn import PlainS_AGCN
+
+    widths, channels, batch = ([3, 3], 16, 4) if args.quick else ([3] * 5, 96, batch)
+    torch.manual_seed(0)
+    networks = [kind(17, 2, 17, widths, dropout=0.1, channels=channels).train(train) for kind in (PlainS_AGCN, S_AGCN)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    x = torch.randn(batch, networks[1].receptive_field(), 17, 2)
+    target = torch.randn(batch, 1, 17, 3)
+    plain, ours = (
+        _train_step(network, x, target, autocast) if train else _prediction(network, x, autocast)
+        for network, autocast in zip(networks, (False, bfloat16), strict=True)
+    )
+    row = paired(plain, ours, args.repeats, per=batch)
+    if bfloat16 and not has_bfloat16():
+        row["note"] = "this CPU has no bfloat16 instructions: ours computes in float32"
+    return row
+
+
+def _prediction(network, x, autocast):
+    def predict():
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            network(x)
+    return predict
+
+
+def _train_step(network, x, target, autocast):
+    optimizer = Ranger(network.parameters(), lr=1e-3)
+
+    def step():
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            predicted = network(x)
+        loss = torch.linalg.vector_norm(predicted - target, dim=-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return step
+
+
+def paired(plain, ours, repeats, per=1):
+    """Run both alternately, once to warm up: medians in ms / per, and the median of the paired ratios."""
+    times = []
+    for _ in range(repeats + 1):
+        pair = []
+        for side in (plain, ours):
+            start = time.perf_counter()
+            side()
+            pair.append((time.perf_counter() - start) * 1e3 / per)
+        times.append(pair)
+    plain_ms, ours_ms = zip(*times[1:], strict=True)
+    ratios = [a / b for a, b in zip(plain_ms, ours_ms, strict=True)]
+    return {"plain": statistics.median(plain_ms), "ours": statistics.median(ours_ms), "unit": "ms a window",
+            "ratio": statistics.median(ratios), "ratios": ratios}
+
+
+# name: (function, its arguments)
+ROWS = {
+    f"{'train' if train else 'infer'}-{'bf16' if bfloat16 else 'fp32'}-b{batch}":
+        (measure_network, {"train": train, "bfloat16": bfloat16, "batch": batch})
+    for train in (False, True) for bfloat16 in (False, True) for batch in (16, 64)
+}
+
+
+def allocator():
+    """The allocator settings that both sides run under."""
+    others = ("LD_PRELOAD", "GLIBC_TUNABLES")
+    names = [name for name in sorted(os.environ) if name.startswith("MALLOC_") or name in others]
+    return " ".join(f"{name}={os.environ[name]}" for name in names) or "default"
+
+
+def get_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(ROWS), default=list(ROWS),
+                        help="rows to measure: " + ", ".join(ROWS))
+    parser.add_argument("--json", metavar="FILE", help="also write the rows to this file")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that every row runs")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="pairs a row (default 5)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N",
+                        help="threads of torch (default %(default)s)")
+    return parser.parse_args()
+
+
+def main(args):
+    torch.set_num_threads(args.threads)
+    rows = []
+    print(f"{'row':18} {'plain':>10} {'ours':>10} {'ratio':>7}  unit, allocator on both sides, threads")
+    for name in args.only:
+        function, options = ROWS[name]
+        row = {"name": name, "allocator": allocator(), "threads": args.threads, **function(args, **options)}
+        rows.append(row)
+        about = ", ".join([row["unit"], f"{row['allocator']} allocator", f"{row['threads']} threads"]
+                          + [row[key] for key in ("note",) if key in row])
+        print(f"{name:18} {row['plain']:10.2f} {row['ours']:10.2f} {row['ratio']:6.2f}x  {about}", flush=True)
+    if args.json:
+        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(get_args())
