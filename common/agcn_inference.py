@@ -41,7 +41,7 @@ class FoldedUnit(NamedTuple):
 def predict(model, x, dtype):
     """`model(x)` in eval mode without gradients; dtype is that of the arithmetic."""
     units = [fold_unit(unit, dtype) for unit in [model.expand_gcn, *model.layers_tcngcn]]
-    x = model.normalised(x).to(dtype)
+    x = model.normalised(x).to(dtype).contiguous(memory_format=torch.channels_last)
     outputs = [_predict_group(model, units, group) for group in x.split(GROUP_WINDOWS)]
     if model.pose_sequence:
         return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
