@@ -85,7 +85,7 @@ def build_model(args, data, graph):
         if (graph, data.keypoints.num_joints) == ("humaneva15", 17):
             hint = "; run_s-agcn_HE_13.py takes COCO-17 detections"
         raise UsageError(f"-k {args.keypoints} does not fit -d {args.dataset}: {error}{hint}") from None
-    model.ordinary_operations = args.disable_optimizations
+    model.fast = not args.disable_optimizations
     return model
 
 
