@@ -1,8 +1,8 @@
 """GLA-GCN's forward pass for prediction on a CPU: the same numbers as the modules, about four times as fast.
 
 Batch norm is folded into the convolutions, additions and ReLU happen inside them, and the batch is worked off in blocks
-small enough to stay in the cache and for the allocator to use the same memory again: fresh memory costs a page fault
-for every 4 KiB, which is where large batches spend most of their time otherwise.
+small enough for the allocator to use the same memory again: fresh memory costs a page fault for every 4 KiB, which is
+where large batches spend most of their time otherwise.
 """
 import math
 from typing import NamedTuple
@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from common.agcn import SUBSETS, exchange, similarity
+from common.cpu import blocks
 
-BLOCK_FRAMES = 500  # of 17 joints and 96 channels: 3 MB a tensor
 GROUP_WINDOWS = 64  # bounds the memory; the short windows of the last layers still come many at a time
 
 
@@ -53,20 +53,20 @@ def _predict_group(model, units, x):
     exchanged = x.new_empty(0)
     for i, width in enumerate(model.filter_widths):
         windows, _, joints, frames = x.shape
-        step = max(1, BLOCK_FRAMES // frames)
         channels = len(units[0].temporal.bias)
+        level = blocks(windows, channels * joints * frames)
         # Memory for all blocks is taken at once: what is taken between those of the blocks keeps them apart.
         result = x.new_empty((windows, joints, frames // width, channels)).permute(0, 3, 1, 2)
-        room = min(step, windows) * (SUBSETS + 1) * joints * frames * max(channels, model.in_features)
+        room = level[0].stop * (SUBSETS + 1) * joints * frames * max(channels, model.in_features)
         exchanged = exchanged if exchanged.numel() >= room else x.new_empty(room)
-        for start in range(0, windows, step):
-            block = x[start:start + step]
+        for block in level:
+            features = x[block]
             if i == 0:
-                block = _unit(units[0], block, exchanged)
+                features = _unit(units[0], features, exchanged)
                 if model.pose_sequence:
-                    sequences.append(model.sequence_fc(block).to(parameter))
-            y = _unit(units[2 * i + 2], _unit(units[2 * i + 1], block, exchanged), exchanged)
-            torch.add(y, block[..., model.residual_frame(width)::width], out=result[start:start + step])
+                    sequences.append(model.sequence_fc(features).to(parameter))
+            y = _unit(units[2 * i + 2], _unit(units[2 * i + 1], features, exchanged), exchanged)
+            torch.add(y, features[..., model.residual_frame(width)::width], out=result[block])
         x = result
     pose = model.target(x.to(parameter))
     return (pose, torch.cat(sequences)) if model.pose_sequence else pose

@@ -1,7 +1,7 @@
 """GLA-GCN's training step on a CPU: the gradients of the modules, several times as fast.
 
-Every layer runs over the batch in blocks small enough to stay in the cache, and keeps its results in memory that one
-step hands on to the next: fresh memory costs a page fault for every 4 KiB, more than the arithmetic on it. A batch norm
+Every layer runs over the batch in blocks of moderate size, and keeps its results in memory that one step hands on to
+the next: fresh memory costs a page fault for every 4 KiB, more than the arithmetic on it. A batch norm
 needs the whole batch and is the only place where the blocks wait for each other. What is cheap to compute again (graph
 products, masks of ReLU) is not kept. `unit_pass.py` has the units.
 """

@@ -96,7 +96,7 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
 
     def _is_ordinary(self, x):
         """Whether this is plain prediction or training on a CPU, for which there are faster ways to the same result."""
-        if not self.fast or x.device.type != "cpu" or x.requires_grad or _is_traced():
+        if not self.fast or x.device.type != "cpu" or x.requires_grad or not len(x) or _is_traced():
             return False
         return self.training == torch.is_grad_enabled() and not any(
             module.training != self.training or module._forward_hooks or module._forward_pre_hooks

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 
 from common.agcn import SUBSETS, embeddings, exchange, rows, similarity
 from common.blockwise_bn import Sums, normalise, pivot
-
-BLOCK_FRAMES = 500  # of 17 joints and 96 channels: 3 MB a tensor
+from common.cpu import blocks
 
 
 class UnitPass:
@@ -23,10 +22,8 @@ class UnitPass:
         self.previous = run.units[-1] if run.units else None
         self.level_end, self.level_frames = None, None
         self.h_dropout, self.out_dropout = unit.gcn1.drop.p, dropout
-        step = max(1, BLOCK_FRAMES // frames)
-        self.blocks = [slice(start, min(start + step, windows)) for start in range(0, windows, step)]
-
         channels, joints, stride = weights.temporal.shape[0], weights.graph.shape[1], unit.tcn1.stride
+        self.blocks = blocks(windows, channels * joints * frames)
         shape, strided = (windows, channels, joints, frames), (windows, channels, joints, frames // stride)
         self.y, self.u = self._buffer("y", shape), self._buffer("u", strided)
         self.out = self.result = self._buffer("out", strided)

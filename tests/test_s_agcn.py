@@ -28,8 +28,7 @@ VARIANTS = [
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Several blocks and groups even for small batches."""
-    monkeypatch.setattr(unit_pass, "BLOCK_FRAMES", 30)
-    monkeypatch.setattr(agcn_inference, "BLOCK_FRAMES", 30)
+    monkeypatch.setattr(cpu, "BLOCK_NUMBERS", 30 * 17 * 8)
     monkeypatch.setattr(agcn_inference, "GROUP_WINDOWS", 4)
 
 
