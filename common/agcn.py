@@ -129,13 +129,12 @@ def embeddings(embedded, turned=True):
 
     Products of long rows with long rows are slow: b is made ready to be the right factor, or as a if not `turned`.
     """
-    n, _, v, t = embedded.shape
     embedded = rows(embedded).unflatten(3, (2, SUBSETS, -1))  # (N, V, T, 2, 3, E)
-    a = embedded[:, :, :, 0].permute(0, 3, 1, 2, 4).reshape(n, SUBSETS, v, -1)
-    b = embedded[:, :, :, 1]
+    a, b = embedded.unbind(3)
+    a = a.permute(0, 3, 1, 2, 4).flatten(3)
     if turned:
-        return a, b.permute(0, 3, 2, 4, 1).reshape(n, SUBSETS, -1, v)
-    return a, b.permute(0, 3, 1, 2, 4).reshape(n, SUBSETS, v, -1)
+        return a, b.permute(0, 3, 2, 4, 1).flatten(2, 3)
+    return a, b.permute(0, 3, 1, 2, 4).flatten(3)
 
 
 def similarity(embedded):
@@ -150,9 +149,9 @@ def exchange(x, graphs, out=None):
 
     out: memory (N, K * V, T * C) to put it in.
     """
-    n, c, v, t = x.shape
-    y = torch.bmm(graphs.transpose(2, 3).reshape(n, -1, v).to(x.dtype), rows(x).reshape(n, v, t * c), out=out)
-    return y.reshape(n, -1, t, c).permute(0, 3, 1, 2)
+    (n, c, v, t), k = x.shape, graphs.shape[1]
+    y = torch.bmm(graphs.transpose(2, 3).reshape(n, k * v, v).to(x.dtype), rows(x).reshape(n, v, t * c), out=out)
+    return y.reshape(n, k * v, t, c).permute(0, 3, 1, 2)
 
 
 def rows(x):

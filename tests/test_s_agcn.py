@@ -129,6 +129,12 @@ def test_a_window_is_predicted_alike_in_any_batch():
     assert largest_difference(alone, together) < 1e-5
 
 
+def test_an_empty_batch_gives_no_poses():
+    model = build(VARIANTS[0]).eval()
+    with torch.no_grad():
+        assert model(windows(model, 0)).shape == (0, 1, 17, 3)
+
+
 def test_prediction_notices_every_change_of_weights():
     model = build(VARIANTS[0]).eval()
     x = windows(model)
