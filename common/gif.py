@@ -1,0 +1,129 @@
+"""A GIF encoder that holds two frames, however many it writes (Pillow's own `save_all` keeps them all).
+
+Pillow chooses the colours and compresses; here are the palette, what changed since the last frame, and the delays.
+"""
+import numpy as np
+
+TRANSPARENT = 255  # palette entry that means: as in the frame before
+EXACT_COLOURS = 64  # the most frequent colours are kept as they are, so that flat backgrounds stay flat
+MIN_DELAY = 2  # hundredths of a second; browsers slow anything shorter down to 10
+BITS = 6  # per channel, of the colours that are told apart
+
+
+def _pack(picture):
+    """Colours (H, W, 3 or more) uint8 as integers (H, W) of 3 x 6 bits."""
+    red, green, blue = (picture[..., c].astype(np.int32) >> (8 - BITS) for c in range(3))
+    return red << 2 * BITS | green << BITS | blue
+
+
+def _unpack(keys):
+    """The colours (N, 3) uint8 of packed integers (N,)."""
+    levels = np.stack([keys >> 2 * BITS, keys >> BITS, keys], axis=-1) & (2**BITS - 1)
+    return (levels << (8 - BITS) | levels >> (2 * BITS - 8)).astype(np.uint8)
+
+
+class Palette:
+    """255 colours chosen for one frame, and the nearest of them for any packed colour (found once, then looked up)."""
+
+    def __init__(self, keys):
+        from PIL import Image
+
+        counts = np.bincount(keys.ravel(), minlength=2 ** (3 * BITS))
+        present = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+        exact, others = present[:EXACT_COLOURS], present[EXACT_COLOURS:]
+        self.colours = np.zeros((256, 3), dtype=np.uint8)
+        self.colours[: len(exact)] = _unpack(exact)
+        self._size = len(exact)
+        if len(others):
+            # The square root keeps a large wall from taking the colours of a thin limb.
+            sample = np.repeat(_unpack(others), np.sqrt(counts[others]).astype(int), axis=0)
+            image = Image.fromarray(sample[None]).quantize(TRANSPARENT - len(exact), Image.Quantize.MEDIANCUT)
+            chosen = np.array(image.getpalette(), dtype=np.uint8).reshape(-1, 3)[: TRANSPARENT - len(exact)]
+            self.colours[len(exact): len(exact) + len(chosen)] = chosen
+            self._size += len(chosen)
+        self._nearest = np.full(2 ** (3 * BITS), -1, dtype=np.int16)
+        self._error = np.zeros(2 ** (3 * BITS), dtype=np.float32)
+        self.fit = self.error(keys)
+
+    def index(self, keys):
+        """The palette entries (...,) uint8 nearest to packed colours (...,)."""
+        self._learn(keys)
+        return self._nearest[keys].astype(np.uint8)
+
+    def error(self, keys):
+        """Mean squared distance of packed colours to their palette entries."""
+        self._learn(keys)
+        return float(self._error[keys].mean()) if keys.size else 0.0
+
+    def _learn(self, keys):
+        new = np.unique(keys[self._nearest[keys] < 0])
+        if not len(new):
+            return
+        colours, entries = _unpack(new).astype(np.float32), self.colours[: self._size].astype(np.float32)
+        distance = (colours**2).sum(1)[:, None] - 2 * colours @ entries.T + (entries**2).sum(1)
+        self._nearest[new] = distance.argmin(1)
+        self._error[new] = distance.min(1)
+
+
+class GifEncoder:
+    """Writes frames to an open binary file as an animation that loops for ever.
+
+    fps is kept on average: delays are whole hundredths of a second, spread so that their sum is right. Above 50 frames
+    per second every frame is still there, but plays at 50.
+    """
+
+    def __init__(self, file, fps):
+        self._file, self._delay = file, max(100 / fps, MIN_DELAY)
+        self._count = 0
+        self._palette = self._previous = None
+        self._global_palette = None
+
+    def write(self, picture):
+        """Append one uint8 frame (H, W, 3 or 4); all have the same size."""
+        keys = _pack(picture)
+        if self._previous is None:
+            self._palette = self._global_palette = Palette(keys)
+            self._write_header(keys.shape)
+            offset, index = (0, 0), self._palette.index(keys)
+        else:
+            offset, index = self._changes(keys)
+        self._previous = keys
+        self._write_image(offset, index)
+
+    def _changes(self, keys):
+        """((x, y), entries (h, w)) of the smallest rectangle that holds all changes; what stayed is transparent."""
+        changed = keys != self._previous
+        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+        if not len(rows):  # a frame like the last one still counts: one transparent pixel
+            return (0, 0), np.full((1, 1), TRANSPARENT, dtype=np.uint8)
+        window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        keys, changed = keys[window], changed[window]
+        if self._palette.error(keys[changed]) > 2 * self._palette.fit + 50:  # another scene: another palette
+            self._palette = Palette(keys[changed])
+        index = np.where(changed, self._palette.index(keys), np.uint8(TRANSPARENT))
+        return (int(columns[0]), int(rows[0])), index
+
+    def _image(self, index):
+        from PIL import Image
+
+        image = Image.fromarray(index)
+        image.putpalette(self._palette.colours.tobytes())
+        return image
+
+    def _write_header(self, shape):
+        from PIL.GifImagePlugin import getheader
+
+        header, _ = getheader(self._image(np.zeros(shape, dtype=np.uint8)), info={"loop": 0})
+        self._file.write(b"".join(header))
+
+    def _write_image(self, offset, index):
+        from PIL.GifImagePlugin import getdata
+
+        start, end = round(self._count * self._delay), round((self._count + 1) * self._delay)
+        self._count += 1
+        blocks = getdata(self._image(index), offset, duration=10 * (end - start), transparency=TRANSPARENT, disposal=1,
+                         include_color_table=self._palette is not self._global_palette)
+        self._file.write(b"".join(blocks))
+
+    def finish(self):
+        self._file.write(b";")

@@ -1,0 +1,211 @@
+"""Video files, read and written one frame at a time: memory does not grow with their length.
+
+Frames are uint8 RGB arrays (H, W, 3). `.mp4` is read and written by PyAV, which brings its own FFmpeg; `.gif` is
+written by Pillow's encoder (`common.gif`).
+"""
+import contextlib
+import importlib
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from common.utils import DataError, DependencyError, UsageError, atomic_path
+
+# Encoders in the order of preference; a PyAV built without x264 still has the last one.
+MP4_ENCODERS = ("libx264", "libopenh264", "mpeg4")
+
+
+class VideoInfo(NamedTuple):
+    """Size as displayed (after rotation), mean frames per second, and frames as declared or estimated (0: unknown)."""
+
+    width: int
+    height: int
+    fps: float
+    frames: int
+
+
+def require(module, package):
+    """Import an optional module; DependencyError with the pip line where it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DependencyError(f"{module} is not installed (needed for rendering): pip install {package}") from error
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """(container, video stream) of a readable video; DataError for anything else, also while it is being decoded."""
+    av = require("av", "av")
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such video file; check the path")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: holds no video; give an .mp4, .avi, .mov or .webm file")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            yield container, stream
+    except av.error.FFmpegError as error:
+        raise DataError(f"{path}: is truncated or not a video ({error.strerror}); copy or export it again") from error
+
+
+def _tail_is_there(container, stream):
+    """Read the last packets: a file cut short fails here at once instead of after minutes of rendering."""
+    av = require("av", "av")
+    try:
+        container.seek(max(stream.duration - 1, 0), stream=stream)
+    except av.error.FFmpegError:  # some formats cannot seek; reading the frames will tell
+        return True
+    return not any(packet.is_corrupt for packet in container.demux(stream))
+
+
+def probe(path):
+    """VideoInfo of a file. Raises DataError (one line) if it is missing, truncated or not a video."""
+    with _opened(path) as (container, stream):
+        frame = next(container.decode(stream), None)
+        if frame is None:
+            raise DataError(f"{path}: holds no frames; copy or export it again")
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+        if stream.duration and not _tail_is_there(container, stream):
+            raise DataError(f"{path}: is truncated; copy or export it again")
+        width, height = frame.width, frame.height
+        if _quarter_turns(frame) % 2:
+            width, height = height, width
+        return VideoInfo(width, height, fps, stream.frames or round(seconds * fps))
+
+
+def _quarter_turns(frame):
+    """How often the frame is to be turned by 90 degrees, counterclockwise, to stand upright (phones film sideways)."""
+    return round(getattr(frame, "rotation", 0) / 90) % 4
+
+
+def _upright(frame, width, height):
+    """The decoded frame as displayed: scaled to (width, height) where given, turned, RGB (H, W, 3)."""
+    turns = _quarter_turns(frame)
+    shown = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+    if width is None:
+        width, height = shown
+    elif height is None:
+        height = max(1, round(width * shown[1] / shown[0]))
+    stored = (height, width) if turns % 2 else (width, height)
+    interpolation = "AREA" if width < shown[0] else "BILINEAR"
+    rgb = frame.reformat(width=stored[0], height=stored[1], format="rgb24", interpolation=interpolation).to_ndarray()
+    return np.ascontiguousarray(np.rot90(rgb, turns))
+
+
+def read_frames(path, skip=0, limit=-1, downsample=1, width=None, height=None):
+    """Generate the frames of a video as uint8 RGB (H, W, 3), one at a time.
+
+    The first `skip` frames are left out, then every `downsample`-th is given, at most `limit` of them (below 1: all).
+    width, height: scale to this size; a width alone keeps the aspect ratio. Raises DataError as `probe` does.
+    """
+    given = 0
+    with _opened(path) as (container, stream):
+        for index, frame in enumerate(container.decode(stream)):
+            if index < skip or (index - skip) % downsample:
+                continue
+            yield _upright(frame, width, height)
+            given += 1
+            if given == limit:
+                return
+
+
+class _Mp4Writer:
+    """H.264 in yuv420p with the index in front, so that browsers play it while it loads."""
+
+    def __init__(self, path, fps, width, height, bitrate_kbps):
+        self._av = require("av", "av")
+        # yuv420p halves both axes: odd sizes get one more column or row, a copy of the last.
+        self._size, self._padding = (height, width), ((0, height % 2), (0, width % 2), (0, 0))
+        self._container = self._av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
+        encoder = self._encoder()
+        self._stream = self._container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
+        self._stream.width, self._stream.height = width + width % 2, height + height % 2
+        self._stream.pix_fmt = "yuv420p"
+        if encoder == "libx264":
+            # Constant quality; the bit rate is only a ceiling, so that still pictures stay small.
+            self._stream.options = {"preset": "veryfast", "crf": "18", "maxrate": f"{bitrate_kbps}k",
+                                    "bufsize": f"{2 * bitrate_kbps}k"}
+        else:
+            self._stream.bit_rate = bitrate_kbps * 1000
+
+    def _encoder(self):
+        for name in MP4_ENCODERS:
+            with contextlib.suppress(ValueError):  # UnknownCodecError
+                return self._av.codec.Codec(name, "w").name
+        raise DependencyError(f"this PyAV has none of the encoders {', '.join(MP4_ENCODERS)}: pip install --upgrade av")
+
+    def write(self, picture):
+        """Append one frame: uint8 RGB (H, W, 3) or RGBA (H, W, 4), whose alpha is ignored."""
+        _check_size(picture, self._size)
+        if self._padding != ((0, 0), (0, 0), (0, 0)):
+            picture = np.pad(picture, self._padding, mode="edge")
+        pixel_format = "rgb24" if picture.shape[2] == 3 else "rgba"
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=pixel_format)
+        self._container.mux(self._stream.encode(frame))
+
+    def finish(self):
+        self._container.mux(self._stream.encode(None))
+
+    def close(self):
+        self._container.close()
+
+
+class _GifFile:
+    """The GIF encoder with its file."""
+
+    def __init__(self, path, fps, width, height, bitrate_kbps):
+        from common.gif import GifEncoder
+
+        self._size = (height, width)
+        self._file = open(path, "wb")
+        self._encoder = GifEncoder(self._file, fps)
+
+    def write(self, picture):
+        """Append one frame: uint8 RGB (H, W, 3) or RGBA (H, W, 4), whose alpha is ignored."""
+        _check_size(picture, self._size)
+        self._encoder.write(picture)
+
+    def finish(self):
+        self._encoder.finish()
+
+    def close(self):
+        self._file.close()
+
+
+WRITERS = {".mp4": _Mp4Writer, ".gif": _GifFile}
+
+
+def _check_size(picture, size):
+    if picture.shape[:2] != size or picture.shape[2] not in (3, 4) or picture.dtype != np.uint8:
+        raise ValueError(f"a frame is uint8 {size} RGB or RGBA, not {picture.dtype} {picture.shape}")
+
+
+def check_output(path):
+    """Refuse, before any long work, an output that could not be written: its suffix, or a missing library."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITERS:
+        raise UsageError(f"{path}: the suffix {suffix or 'is missing, it'} must be one of {', '.join(WRITERS)}")
+    if Path(path).is_dir():
+        raise UsageError(f"{path}: is a folder; give the name of a file")
+    require(*{".mp4": ("av", "av"), ".gif": ("PIL", "pillow")}[suffix])
+
+
+@contextlib.contextmanager
+def open_writer(path, fps, width, height, bitrate_kbps=3000):
+    """Give an object whose `.write(rgb)` appends a frame (H, W, 3); the suffix chooses the format.
+
+    The file takes its name only when the block ends well: an error or Ctrl-C leaves nothing behind.
+    bitrate_kbps is a ceiling for .mp4 and means nothing for .gif. Raises UsageError for another suffix.
+    """
+    check_output(path)
+    with atomic_path(path) as temporary:
+        writer = WRITERS[Path(path).suffix.lower()](temporary, fps, width, height, bitrate_kbps)
+        try:
+            yield writer
+            writer.finish()
+        finally:
+            writer.close()
