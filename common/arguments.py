@@ -6,8 +6,10 @@ import argparse
 import math
 from pathlib import Path
 
+from common.export import check_export
 from common.pose_data import DATASETS
 from common.utils import UsageError
+from common.video import check_output
 
 _H36M_SUBJECTS = ("S1,S5,S6,S7,S8", "S9,S11")
 _HUMANEVA_SUBJECTS = ("Train/S1,Train/S2,Train/S3", "Validate/S1,Validate/S2,Validate/S3")
@@ -244,6 +246,10 @@ def _check_render(args):
         raise UsageError("--render needs --viz-subject and --viz-action")
     if not (args.viz_output or args.viz_export):
         raise UsageError("--render writes nothing without --viz-output FILE or --viz-export FILE")
+    if args.viz_output:
+        check_output(args.viz_output)
+    if args.viz_export:
+        check_export(args.viz_export)
     if args.viz_limit == 0 or args.viz_limit < -1:
         raise UsageError(f"--viz-limit {args.viz_limit}: give a positive number of frames, or -1 for all")
     if args.json:
