@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from common.agcn import SUBSETS, exchange, similarity
-from common.cpu import blocks
+from common.cpu import blocks, in_threads
 
-GROUP_WINDOWS = 64  # bounds the memory; the short windows of the last layers still come many at a time
+GROUP_WINDOWS = 32  # bounds the memory; the short windows of the last layers still come many at a time
 
 
 class Convolution(NamedTuple):
@@ -42,7 +42,8 @@ def predict(model, x, dtype):
     """`model(x)` in eval mode without gradients; dtype is that of the arithmetic."""
     units = [fold_unit(unit, dtype) for unit in [model.expand_gcn, *model.layers_tcngcn]]
     x = model.normalised(x).to(dtype).contiguous(memory_format=torch.channels_last)
-    outputs = [_predict_group(model, units, group) for group in x.split(GROUP_WINDOWS)]
+    part = min(GROUP_WINDOWS, -(-len(x) // torch.get_num_threads()))
+    outputs = in_threads(lambda group: _predict_group(model, units, group), x.split(max(1, part)))
     if model.pose_sequence:
         return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
     return torch.cat(outputs)

@@ -1,5 +1,9 @@
 """What a CPU computes fast."""
+import contextlib
 import functools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -12,6 +16,40 @@ def blocks(windows, numbers):
     """Slices of a batch of `windows`, each of which has tensors of `numbers` numbers."""
     step = max(1, BLOCK_NUMBERS // numbers)
     return [slice(start, min(start + step, windows)) for start in range(0, windows, step)]
+
+
+def in_threads(function, parts):
+    """[function(part)] without gradients: each part in a thread of its own that computes alone.
+
+    Threads that share every operation wait for each other at the end of each; threads that share the parts do not.
+    """
+    count = torch.get_num_threads()
+    if count == 1 or len(parts) == 1:
+        return [function(part) for part in parts]
+    inference = torch.is_inference_mode_enabled()
+
+    def call(part):
+        with torch.no_grad(), torch.inference_mode() if inference else contextlib.nullcontext():
+            return function(part)
+
+    return list(_lone_threads(count).map(call, parts))
+
+
+@functools.cache
+def _lone_threads(count):
+    """A pool of `count` threads in each of which torch computes with one thread."""
+    pool = ThreadPoolExecutor(count, "lone", initializer=torch.set_num_threads, initargs=(1,))
+    started = threading.Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(started.wait)
+    started.wait()
+    # The number is kept for each thread, and once more for threads that begin later: that one is put right again.
+    torch.set_num_threads(count)
+    return pool
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_lone_threads.cache_clear)  # a fork has the pool but not its threads
 
 
 def arithmetic_dtype(x):
