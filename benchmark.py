@@ -12,17 +12,26 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from common.augment import RandomMove
 from common.cpu import has_bfloat16
+from common.generators import ChunkedGenerator
+from common.h36m_dataset import h36m_cameras
+from common.keypoints import H36M_17, H36M_KEPT
 from common.ranger import Ranger
 from common.s_agcn import S_AGCN
+from common.synthetic import make_motion, project_views
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "tests"))
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "tests"))  # the plain implementations
 
 
 def measure_network(args, train, bfloat16, batch):
@@ -84,8 +93,76 @@ def paired(plain, ours, repeats, per=1):
             "ratio": statistics.median(ratios), "ratios": ratios}
 
 
+def measure_windows(args):
+    """Shuffled, mirrored and moved batches of 512 windows of 243 frames, out of 5,000,000."""
+    from plain_windows import plain_windows
+
+    pad, batch, sequences, frames = (121, 512, 500, 5000) if not args.quick else (4, 16, 3, 50)
+    rng = np.random.default_rng(0)
+    poses_2d, poses_3d = ([rng.standard_normal((frames, 17, c), np.float32) for _ in range(sequences)] for c in (2, 3))
+    left, right = H36M_17.joints_left(), H36M_17.joints_right()
+    generator = ChunkedGenerator(batch, None, poses_3d, poses_2d, 1, pad=pad, augment=True, kps_left=left,
+                                 kps_right=right, joints_left=left, joints_right=right, move=RandomMove())
+    plain = plain_windows(poses_3d, poses_2d, pad, left, right, batch, np.random.RandomState(0))  # noqa: NPY002
+    ours = generator.next_epoch()
+    batches = 2 if args.quick else 8  # of each, a pair
+
+    def draw(epoch):
+        for _ in range(batches):
+            next(epoch)
+
+    row = paired(lambda: draw(plain), lambda: draw(ours), 1 if args.quick else args.repeats, batch * batches / 1000)
+    return row | {"unit": "ms a 1000 windows", "note": f"{generator.num_frames():,} windows to draw from"}
+
+
+def measure_memory(args):
+    """Peak resident memory of a process that reads demo people and draws every window of an epoch."""
+    frames = 100 if args.quick else 3349  # a sequence: 1,500,352 over all subjects, actions and cameras
+    with tempfile.TemporaryDirectory() as folder:
+        make = ["prepare_data_demo.py", "--output", folder, "--frames", str(frames)]
+        subprocess.run([sys.executable, *make], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        done = subprocess.run([sys.executable, "-c", EPOCH, folder], check=True, cwd=ROOT, stdout=subprocess.PIPE,
+                              text=True)
+    windows, gigabytes = done.stdout.split()[-2:]
+    return {"ours": float(gigabytes), "unit": "GB at most",
+            "note": f"{int(windows):,} windows of 243 frames, mirrored ones among them"}
+
+
+EPOCH = """
+import resource, sys
+from common.arguments import lifting_parser, parse_lifting_args
+from common.distributed import Processes
+from common.lifting import build_model, load_data, make_generator
+args = parse_lifting_args(lifting_parser(""), ["-d", "demo", "--data-dir", sys.argv[1], "-da"])
+data = load_data(args)
+sequences = data.sequences(args, data.dataset.subjects())
+generator = make_generator(args, data, build_model(args, data, "h36m"), sequences, Processes("cpu"))
+windows = sum(len(inputs) for _, _, inputs in generator.next_epoch())
+print(windows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9))
+"""
+
+
+def measure_render(args):
+    """Pictures written a second at --viz-size 3: input, reconstruction and ground truth as mp4."""
+    from common.visualization import render_animation
+
+    frames = 40 if args.quick else 400
+    camera = h36m_cameras("S9")[0]
+    world = make_motion("S9", "Walking", frames)[:, H36M_KEPT]
+    pixels = project_views(world, [camera])[0]
+    speeds = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(3):
+            start = time.perf_counter()
+            written = render_animation(
+                pixels, {"Reconstruction": world + 0.01, "Ground truth": world}, H36M_17, 50, 3000, camera["azimuth"],
+                Path(folder) / "a.mp4", (camera["res_w"], camera["res_h"]), size=3, skeleton_2d=H36M_17)
+            speeds.append(written / (time.perf_counter() - start))
+    return {"ours": statistics.median(speeds), "unit": "frames a second"}
+
+
 # name: (function, its arguments)
-ROWS = {
+ROWS = {"windows": (measure_windows, {}), "memory": (measure_memory, {}), "render": (measure_render, {})} | {
     f"{'train' if train else 'infer'}-{'bf16' if bfloat16 else 'fp32'}-b{batch}":
         (measure_network, {"train": train, "bfloat16": bfloat16, "batch": batch})
     for train in (False, True) for bfloat16 in (False, True) for batch in (16, 64)
@@ -121,7 +198,8 @@ def main(args):
         rows.append(row)
         about = ", ".join([row["unit"], f"{row['allocator']} allocator", f"{row['threads']} threads"]
                           + [row[key] for key in ("note",) if key in row])
-        print(f"{name:18} {row['plain']:10.2f} {row['ours']:10.2f} {row['ratio']:6.2f}x  {about}", flush=True)
+        plain, ratio = (f"{row[key]:.2f}" if key in row else "-" for key in ("plain", "ratio"))
+        print(f"{name:18} {plain:>10} {row['ours']:10.2f} {ratio:>7}  {about}", flush=True)
     if args.json:
         Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -20,16 +20,15 @@ class RandomMove:
     """
 
     def __init__(self, scales=(0.95, 1.0, 1.05), angles_degrees=(-5.0, 0.0, 5.0)):
-        self.scales = np.asarray(scales, np.float32)
-        self.radians = np.deg2rad(np.asarray(angles_degrees, np.float32))
+        scale, angle = np.meshgrid(scales, np.deg2rad(angles_degrees))
+        self.cosines = (scale * np.cos(angle)).astype(np.float32).ravel()
+        self.sines = (scale * np.sin(angle)).astype(np.float32).ravel()
 
     def __call__(self, poses, rng):
         """Move poses (B, T, J, 3) in place with draws from the NumPy generator `rng`."""
-        draw = (len(poses), 1, 1)
-        scale = self.scales[rng.integers(len(self.scales), size=draw)]
-        angle = self.radians[rng.integers(len(self.radians), size=draw)]
-        cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+        draws = rng.integers(len(self.cosines), size=len(poses))
+        cosine, sine = self.cosines[draws, None, None], self.sines[draws, None, None]
         x, y = poses[..., 0].copy(), poses[..., 1].copy()
-        poses[..., 0] = cos * x - sin * y
-        poses[..., 1] = sin * x + cos * y
+        poses[..., 0] = cosine * x - sine * y
+        poses[..., 1] = sine * x + cosine * y
         return poses

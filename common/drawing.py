@@ -132,7 +132,9 @@ class Bones:
     def draw(self, renderer, pixels, nearness=None):
         """Draw joints at pixels (J, 2); with nearness (J,), nearer bones over farther ones."""
         order = np.arange(len(self._ends)) if nearness is None else nearness[self._ends].mean(1).argsort()
-        self._lines.set_segments(np.repeat(pixels[self._ends[order]], 2, axis=0))
+        segments = pixels[self._ends[order]]  # (bones, 2, 2)
+        edges = 0.8 * segments + 0.2 * segments.mean(axis=1, keepdims=True)  # short of the joints, which stay whole
+        self._lines.set_segments(np.stack([edges, segments], axis=1).reshape(-1, 2, 2))
         self._lines.set_color(np.stack([self._edges, self._colours[order]], axis=1).reshape(-1, 4))
         self._lines.draw(renderer)
 

@@ -29,24 +29,24 @@ _UNSHARED = _references([np.empty(0)], 0)
 class PaddedSequences:
     """Sequences (frames, J, C) padded by their edges and laid one behind the other, with windows as row copies.
 
-    rows: (all rows, J * C) float32; first_row[i]: where the padded sequence i begins.
+    sides: None, or (left, right) joints: then the mirror images of all rows lie behind them, that of row r in row
+    r + num_rows. rows: (all rows, J * C) float32; first_row[i]: where the padded sequence i begins.
     """
 
-    def __init__(self, sequences, before, after):
+    def __init__(self, sequences, before, after, sides=None):
         lengths = np.array([len(s) + before + after for s in sequences], np.int64)
         self.first_row = np.concatenate([[0], np.cumsum(lengths)])
         self.num_rows = int(self.first_row[-1])
         self.joint_shape = sequences[0].shape[1:]
-        self._buffers = []
-        self.rows = torch.empty(self.num_rows, int(np.prod(self.joint_shape)), dtype=torch.float32)
-        array = self.rows.numpy().reshape(self.num_rows, *self.joint_shape)
+        # NumPy asks for huge pages: rows at random places are found faster in them.
+        poses = np.empty(((2 if sides else 1) * self.num_rows, *self.joint_shape), np.float32)
         for first, length, sequence in zip(self.first_row, lengths, sequences, strict=False):
-            array[first : first + length] = _edge_padded(sequence, before, after)
-
-    def append_mirrored(self, left, right):
-        """Lay the mirror images of all rows behind them: row r is mirrored in row r + num_rows."""
-        poses = self.rows.reshape(self.num_rows, *self.joint_shape)
-        self.rows = torch.cat([self.rows, mirror(poses, left, right).reshape(self.rows.shape)])
+            poses[first : first + length] = _edge_padded(sequence, before, after)
+            if sides:
+                mirrored = self.num_rows + first
+                poses[mirrored : mirrored + length] = mirror(poses[first : first + length], *sides)
+        self.rows = torch.from_numpy(poses.reshape(len(poses), -1))
+        self._buffers = []
 
     def windows(self, first_rows, length):
         """The windows of `length` rows that begin at `first_rows` (n,): (n, length, J, C) float32."""
@@ -90,9 +90,8 @@ class ChunkedGenerator:
                  step=1, move=None, sequence_targets=False, rank=0, world_size=1):
         _check_sequences(cameras, poses_3d, poses_2d)
         self.batch_size, self.chunk_length = batch_size, chunk_length
-        self.shuffle, self.augment, self.move = shuffle, augment, move
+        self.shuffle, self.move = shuffle, move
         self.rank, self.world_size = rank, world_size
-        self.joints = (joints_left or [], joints_right or [])
         self._random = np.random.RandomState(random_seed)  # noqa: NPY002 - released checkpoints keep one
         self.finish_epoch()
 
@@ -106,41 +105,47 @@ class ChunkedGenerator:
         self.window = chunk_length + 2 * pad
         self.target_length = self.window if sequence_targets else chunk_length
         target_margins = window_margins if sequence_targets else (margin, margin)
-        self.inputs = PaddedSequences(poses_2d, *window_margins)
-        self.targets = PaddedSequences(poses_3d, *target_margins) if poses_3d is not None else None
-        self.cameras = np.stack(cameras).astype(np.float32) if cameras is not None else None
-        if augment:
-            self.inputs.append_mirrored(kps_left or [], kps_right or [])
-        self._index_windows(chunks, margin - before, step)
+        sides = (kps_left or [], kps_right or []), (joints_left or [], joints_right or [])
+        self.inputs = PaddedSequences(poses_2d, *window_margins, sides[0] if augment else None)
+        self.targets = self.cameras = None
+        if poses_3d is not None:
+            self.targets = PaddedSequences(poses_3d, *target_margins, sides[1] if augment else None)
+        if cameras is not None:
+            cameras = np.stack(cameras).astype(np.float32)
+            # In a mirror the centre's x and the tangential distortion's x change sign.
+            self.cameras = np.concatenate([cameras, cameras * [1, 1, -1, 1, 1, 1, 1, -1, 1]]).astype(np.float32)
+        self._index_windows(chunks, margin - before, step, (False, True) if augment else (False,))
 
-    def _index_windows(self, chunks, offsets, step):
-        """The first input row, first target row and sequence of every window, in order."""
-        sequences, first = [], []
-        copies = 2 if self.augment else 1
+    def _index_windows(self, chunks, offsets, step, mirrored):
+        """For every window, in order: its first input row, its first target row and its camera."""
+        inputs, targets, cameras = [], [], []
         for i, (n, offset) in enumerate(zip(chunks, offsets, strict=True)):
             start = offset + self.chunk_length * np.arange(0, n, step, dtype=np.int64)
-            first.append(np.tile(start, copies))
-            sequences.append(np.full(len(start) * copies, i, np.int32))
-            if self.augment:
-                sequences[-1][len(start) :] = ~i
-        self._first = np.concatenate(first)
-        self._sequence = np.concatenate(sequences)  # ~i: the mirror image of sequence i
+            for flip in mirrored:
+                inputs.append(start + self.inputs.first_row[i] + flip * self.inputs.num_rows)
+                if self.targets is not None:
+                    targets.append(start + self.targets.first_row[i] + flip * self.targets.num_rows)
+                if self.cameras is not None:
+                    cameras.append(np.full(len(start), i + flip * len(chunks), np.int32))
+        self._input_rows = np.concatenate(inputs)
+        self._target_rows = np.concatenate(targets) if targets else None
+        self._camera_rows = np.concatenate(cameras) if cameras else None
 
     def __len__(self):
         return self.num_batches()
 
     def num_batches(self):
         """Batches in an epoch; a last batch with less than one window for each process is left out."""
-        full, rest = divmod(len(self._first), self.batch_size)
+        full, rest = divmod(len(self._input_rows), self.batch_size)
         return full + (rest >= self.world_size)
 
     def windows_in_batch(self, i):
         """Windows of the i-th batch, over all processes."""
-        return min(self.batch_size, len(self._first) - i * self.batch_size)
+        return min(self.batch_size, len(self._input_rows) - i * self.batch_size)
 
     def num_frames(self):
         """Windows in an epoch, over all processes."""
-        return len(self._first)
+        return len(self._input_rows)
 
     def random_state(self):
         """The RandomState that the epoch under way (or, between two, the next) begins with, as checkpoints keep it."""
@@ -160,31 +165,23 @@ class ChunkedGenerator:
     def next_epoch(self, skip=0):
         """Yield (cameras or None, 3D or None, 2D) batches; `skip` leaves out the batches that are done already."""
         self.finish_epoch()
-        order = self._random.permutation(len(self._first)) if self.shuffle else None
+        order = self._random.permutation(len(self._input_rows)) if self.shuffle else None
         move_seed = self._random.randint(2**31) if self.move else 0
         for i in range(skip, self.num_batches()):
             batch = slice(i * self.batch_size + self.rank, (i + 1) * self.batch_size, self.world_size)
-            windows = order[batch] if order is not None else np.arange(len(self._first))[batch]
+            windows = order[batch] if order is not None else np.arange(len(self._input_rows))[batch]
             # Seeded by the batch's number: a resumed epoch moves its batches as the whole one did.
             yield self._batch(windows, np.random.default_rng((move_seed, i, self.rank)))
 
     def _batch(self, windows, rng):
-        first, sequence = self._first[windows], self._sequence[windows]
-        mirrored = sequence < 0
-        sequence = np.where(mirrored, ~sequence, sequence)
-        input_rows = self.inputs.first_row[sequence] + first + mirrored * self.inputs.num_rows
-        poses_2d = self.inputs.windows(input_rows, self.window)
+        poses_2d = self.inputs.windows(self._input_rows[windows], self.window)
         poses_3d = cameras = None
         if self.targets is not None:
-            target_rows = self.targets.first_row[sequence] + first
-            poses_3d = self.targets.windows(target_rows, self.target_length)
-            if mirrored.any():
-                poses_3d[mirrored] = mirror(poses_3d[mirrored], *self.joints)
+            poses_3d = self.targets.windows(self._target_rows[windows], self.target_length)
             if self.move:
                 poses_3d = self.move(poses_3d, rng)
         if self.cameras is not None:
-            cameras = self.cameras[sequence]
-            cameras[np.ix_(mirrored, [2, 7])] *= -1  # the centre's x and the tangential distortion's x
+            cameras = self.cameras[self._camera_rows[windows]]
         return cameras, poses_3d, poses_2d
 
 

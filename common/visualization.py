@@ -3,6 +3,7 @@
 Everything that stays (rooms, titles, legend) is drawn once; a frame redraws the bones and a few short texts.
 """
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -163,6 +164,22 @@ def _error_notes(poses, root, frames):
     return list(zip(*columns, strict=True)) or [()] * frames
 
 
+def _write_all(writer, pictures, total):
+    """Write each picture while the next one is drawn; returns their number."""
+    written, writing = 0, None
+    with ThreadPoolExecutor(1) as second_core, progress(total=total, desc="rendering", unit="frame") as bar:
+        for picture in pictures:
+            picture = picture.copy()  # the next one is drawn into the same memory
+            if writing is not None:
+                writing.result()
+            writing = second_core.submit(writer.write, picture)
+            written += 1
+            bar.update()
+        if writing is not None:
+            writing.result()
+    return written
+
+
 def render_animation(keypoints_2d, poses, skeleton, fps, bitrate, azim, output, viewport, limit=-1, downsample=1,
                      size=5, input_video_path=None, input_video_skip=0, skeleton_2d=None):
     """Write a video (.mp4 or .gif) of the input beside the 3D poses; returns the number of frames written.
@@ -196,14 +213,10 @@ def render_animation(keypoints_2d, poses, skeleton, fps, bitrate, azim, output, 
     if input_video_path:
         images = read_frames(input_video_path, input_video_skip, len(kept), downsample, *stage.image_box[2:])
     notes = _error_notes(placed, skeleton.root(), len(kept))
-    written = 0
-    with (open_writer(output, fps / downsample, stage.width, stage.height, bitrate) as writer,
-          progress(total=len(kept), desc="rendering", unit="frame") as bar):
-        for frame, image, note, *now in zip(kept, images, notes, *placed.values(), strict=False):
-            caption = f"frame {frame}   {frame / fps:.2f} s"
-            writer.write(stage.picture(keypoints_2d[frame], now, image, note, caption))
-            written += 1
-            bar.update()
+    pictures = (stage.picture(keypoints_2d[frame], now, image, note, f"frame {frame}   {frame / fps:.2f} s")
+                for frame, image, note, *now in zip(kept, images, notes, *placed.values(), strict=False))
+    with open_writer(output, fps / downsample, stage.width, stage.height, bitrate) as writer:
+        written = _write_all(writer, pictures, len(kept))
         if not written:
             raise DataError(f"{input_video_path}: ends before frame {input_video_skip}; skip fewer frames")
     if written < len(kept):
