@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.export import check_export
 from common.pose_data import DATASETS
-from common.utils import UsageError
+from common.utils import DataError, UsageError
 from common.video import check_output
 
 _H36M_SUBJECTS = ("S1,S5,S6,S7,S8", "S9,S11")
@@ -255,5 +255,5 @@ def _check_render(args):
     if args.json:
         raise UsageError("--json does not apply to --render; evaluate without it")
     if args.viz_video and not Path(args.viz_video).is_file():
-        raise UsageError(f"--viz-video {args.viz_video}: no such file")
+        raise DataError(f"--viz-video {args.viz_video}: no such file")
 

@@ -150,3 +150,76 @@ def test_optimised_and_ordinary_operations_give_the_same_figures(demo_data, demo
     for action in fast:
         for metric in fast[action]:
             assert fast[action][metric] == pytest.approx(ordinary[action][metric], abs=1e-3)
+
+
+def render(demo_data, demo_checkpoint, *more):
+    return run_script("run_s-agcn.py", "-d", "demo", "--data-dir", demo_data, "-arc", "3,3", "-ch", 4, "--evaluate",
+                      demo_checkpoint, "--render", "--viz-subject", "S9", "--viz-action", "Walking 1", *more)
+
+
+def test_rendering_writes_every_frame_and_the_coordinates(demo_data, demo_checkpoint, tmp_path):
+    from common.camera import world_to_camera
+    from common.h36m_dataset import h36m_cameras
+    from common.video import probe
+
+    done = render(demo_data, demo_checkpoint, "-tta", "--viz-size", 2, "--viz-camera", 1, "--viz-bitrate", 500,
+                  "--viz-output", tmp_path / "a.mp4", "--viz-export", tmp_path / "a.npz")
+    assert done.status == 0, done.err
+    video = probe(tmp_path / "a.mp4")
+    assert (video.frames, video.fps, video.height) == (40, 50, 200)
+    export = np.load(tmp_path / "a.npz")
+    assert export["keypoints_3d"].shape == (40, 17, 3) and str(export["units"]) == "m" and export["fps"] == 50
+    camera = h36m_cameras("S9")[1]
+    again = world_to_camera(export["keypoints_3d_world"], camera["orientation"], camera["translation"])
+    np.testing.assert_allclose(again, export["keypoints_3d_camera"], atol=1e-4)
+    assert export["joint_names"][0] == "hip" and export["parents"][0] == -1
+
+
+def test_the_input_video_skip_limit_downsample_and_gif(demo_data, demo_checkpoint, tmp_path):
+    from PIL import Image
+
+    assert render(demo_data, demo_checkpoint, "--viz-size", 1, "--viz-output", tmp_path / "in.mp4").status == 0
+    done = render(demo_data, demo_checkpoint, "--viz-video", tmp_path / "in.mp4", "--viz-skip", 3, "--viz-limit", 6,
+                  "--viz-downsample", 2, "--viz-size", 1, "--viz-no-ground-truth", "--viz-output", tmp_path / "a.gif")
+    assert done.status == 0, done.err
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 6 and gif.info["duration"] == 40  # 25 frames a second
+        assert gif.width == 2 * gif.height  # input and reconstruction only
+
+
+@pytest.mark.parametrize("flags,status,words", [
+    (["--viz-output", "a.avi"], 2, ["a.avi", ".mp4"]),
+    (["--viz-export", "a.npy"], 2, ["a.npy", ".npz"]),
+    (["--viz-output", "a.mp4", "--viz-video", "none.mp4"], 3, ["none.mp4"]),
+    (["--viz-output", "a.mp4", "--viz-camera", "4"], 2, ["--viz-camera 4"]),
+    (["--viz-output", "a.mp4", "--viz-subject", "S2"], 2, ["S2", "S9"]),
+    (["--viz-output", "a.mp4", "--viz-action", "Flying"], 2, ["Flying", "Walking 1"]),
+    (["--viz-output", "a.mp4", "--viz-limit", "0"], 2, ["--viz-limit"]),
+    ([], 2, ["--viz-output"]),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_what_cannot_be_rendered_is_refused_in_one_line(demo_data, demo_checkpoint, flags, status, words):
+    render(demo_data, demo_checkpoint, *flags).assert_fails(status, *words)
+
+
+def test_a_users_own_video_is_rendered_without_ground_truth(demo_data, demo_checkpoint, tmp_path):
+    from common.safe_io import load_npz
+
+    keypoints = load_npz(demo_data / "data_2d_demo_gt.npz")
+    metadata = keypoints["metadata"] | {"video_metadata": {"me.mp4": {"w": 1000, "h": 1000}}}
+    np.savez(tmp_path / "data_2d_custom_mine.npz", metadata=metadata,
+             positions_2d={"me.mp4": {"custom": [keypoints["positions_2d"]["S9"]["Walking"][0]]}})
+    shared = ["run_s-agcn.py", "-d", "custom", "-k", "mine", "--data-dir", tmp_path, "-arc", "3,3", "-ch", 4,
+              "--evaluate", demo_checkpoint, "--render", "--viz-action", "custom", "--viz-export", tmp_path / "a.npz"]
+    done = run_script(*shared, "--viz-subject", "me.mp4")
+    assert done.status == 0, done.err
+    world = np.load(tmp_path / "a.npz")["keypoints_3d_world"]
+    assert world.shape == (40, 17, 3) and world[..., 2].min() == 0
+    run_script(*shared, "--viz-subject", "you.mp4").assert_fails(2, "you.mp4", "me.mp4")
+
+
+def test_the_benchmark_runs_every_kind_of_row(tmp_path):
+    done = run_script("benchmark.py", "--quick", "--repeats", 1, "--json", tmp_path / "a.json", "--only", "windows",
+                      "memory", "render", "infer-fp32-b16", "train-bf16-b16")
+    assert done.status == 0, done.err
+    rows = {row["name"]: row for row in json.loads((tmp_path / "a.json").read_text())}
+    assert all(row["ours"] > 0 for row in rows.values()) and rows["windows"]["ratio"] > 0
