@@ -24,15 +24,32 @@ def _alias(function, name):
     return renamed
 
 
+class _SkippedBitGenerator:
+    """What stands for the bit generator inside a pickled RandomState, whose own state says all of it.
+
+    NumPy 1 and 2 pickle it differently, and neither reads the other's.
+    """
+
+    def __init__(self, kind="MT19937"):
+        if getattr(kind, "__name__", kind) != "MT19937":
+            raise ValueError(f"RandomState of an unknown kind {kind}")
+
+    def __setstate__(self, state):
+        pass
+
+
+def _random_state(*_):
+    return np.random.RandomState(0)  # noqa: NPY002 - its state follows in the file
+
+
 def _admit_numpy():
     """Admit NumPy arrays, scalars and RandomState in torch's weights-only loader, as NumPy 1 and 2 name them."""
-    random = np.random._pickle
-    admitted = [np.ndarray, np.dtype, np.random.RandomState, np.random.MT19937]
+    admitted = [np.ndarray, np.dtype, np.random.RandomState, np.random.MT19937, _SkippedBitGenerator]
     admitted += sorted({type(np.dtype(code)) for code in np.typecodes["All"]}, key=str)
     for name, function in numpy_internals().items():
         admitted += [_alias(function, f"{core}.{name}") for core in ("numpy.core", "numpy._core")]
-    admitted.append(_alias(random.__dict__["__randomstate_ctor"], "numpy.random._pickle.__randomstate_ctor"))
-    admitted.append(_alias(random.__dict__["__bit_generator_ctor"], "numpy.random._pickle.__bit_generator_ctor"))
+    admitted.append(_alias(_random_state, "numpy.random._pickle.__randomstate_ctor"))
+    admitted.append(_alias(_SkippedBitGenerator, "numpy.random._pickle.__bit_generator_ctor"))
     admitted.append(_alias(encode_latin1, "_codecs.encode"))
     torch.serialization.add_safe_globals(admitted)
 

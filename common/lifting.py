@@ -8,6 +8,7 @@ import torch
 from common import checkpoint
 from common.arguments import TRAINING_ONLY
 from common.augment import RandomMove
+from common.cpu import has_bfloat16
 from common.distributed import Processes
 from common.engine import StopSignals, predict, predict_each
 from common.evaluation import action_table, last_chunks, print_table, sequence_errors, write_json
@@ -45,6 +46,8 @@ def run(args, graphs=GRAPHS):
     try:
         set_seed(args.seed)
         say = print if processes.is_main else _silent
+        if args.amp == "bf16" and processes.device.type == "cpu" and not has_bfloat16():
+            say("INFO: this CPU has no bfloat16 instructions: --amp bf16 computes in float32")
         data = load_data(args, say)
         model = build_model(args, data, graphs[args.dataset]).to(processes.device)
         say(f"INFO: Receptive field: {model.receptive_field()} frames")

@@ -136,9 +136,14 @@ def fetch(dataset, keypoints, subjects, action_filter=None, subset=1.0, downsamp
     """
     sequences, known_actions = [], {}
     for subject in subjects:
-        actions = _actions_of(dataset, keypoints, subject)
-        known_actions.update(dict.fromkeys(action.split(" ")[0] for action in actions))
-        for action in select_actions(actions, action_filter):
+        _check_subject(dataset, keypoints, subject)
+        known_actions.update(dict.fromkeys(action.split(" ")[0] for action in dataset[subject]))
+        selected = select_actions(dataset[subject], action_filter)
+        missing = [action for action in selected if action not in keypoints.positions[subject]]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise DataError(f"{keypoints.path}: {subject} lacks the action {missing[0]}{more}")
+        for action in selected:
             for sequence in _views(dataset, keypoints, subject, action):
                 sequences.append(_thinned(sequence, subset, downsample))
     if not sequences:
@@ -147,16 +152,11 @@ def fetch(dataset, keypoints, subjects, action_filter=None, subset=1.0, downsamp
     return sequences
 
 
-def _actions_of(dataset, keypoints, subject):
+def _check_subject(dataset, keypoints, subject):
     if subject not in dataset:
         raise DataError(f"subject {subject} is not in the 3D data; there are {', '.join(dataset.subjects())}")
     if subject not in keypoints.positions:
         raise DataError(f"{keypoints.path}: subject {subject} is missing; there are {', '.join(keypoints.positions)}")
-    missing = [action for action in dataset[subject] if action not in keypoints.positions[subject]]
-    if missing:
-        raise DataError(f"{keypoints.path}: {subject} lacks the action {missing[0]}"
-                        + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""))
-    return [action for action in keypoints.positions[subject] if action in dataset[subject]]
 
 
 def _views(dataset, keypoints, subject, action):

@@ -20,11 +20,11 @@ _PLAIN_BUILTINS = ("complex", "set", "frozenset", "bytearray", "list", "dict", "
 
 def numpy_internals():
     """NumPy's reconstruction functions, whose home moved from `numpy.core` to `numpy._core`: {name: function}."""
-    multiarray = getattr(np, "_core", None) or np.core
+    core = np._core if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else np.core
     return {
-        "multiarray._reconstruct": multiarray.multiarray._reconstruct,
-        "multiarray.scalar": multiarray.multiarray.scalar,
-        "numeric._frombuffer": multiarray.numeric._frombuffer,
+        "multiarray._reconstruct": core.multiarray._reconstruct,
+        "multiarray.scalar": core.multiarray.scalar,
+        "numeric._frombuffer": core.numeric._frombuffer,
     }
 
 

@@ -73,6 +73,7 @@ class TrainingRun:
             wrapped = torch.compile(wrapped)
         criterion = PoseCriterion(self.model)
         with StopSignals() as stop:
+            self._remove_leftovers()
             if self.epoch == 0 and self.progress.batches == 0:
                 self._save(self.path("last.bin"))  # a kill in the first epoch can be resumed too
             try:
@@ -140,6 +141,12 @@ class TrainingRun:
             print(f"[{row['epoch']}] time {row['time']:.2f} lr {row['lr']:f} {errors}", flush=True)
 
     # ---- checkpoints
+
+    def _remove_leftovers(self):
+        """Delete half-written files of a run of this name that was killed."""
+        if self.processes.is_main:
+            for leftover in self.folder.glob(f".{self.stem}_*.tmp.*"):
+                leftover.unlink(missing_ok=True)
 
     def _state(self, processes):
         """What the released checkpoints hold, and under `suite` what an exact continuation needs besides."""

@@ -114,6 +114,13 @@ def test_a_signal_saves_within_the_epoch_ends_with_130_and_resumes_exactly(whole
     assert_same_weights(whole_run[0] / LAST, tmp_path / LAST)
 
 
+def test_what_a_kill_left_half_written_is_removed(demo_data, tmp_path):
+    leftover = tmp_path / ".4_gt_9_last.abc.tmp.bin"
+    leftover.touch()
+    assert run_script(*command(demo_data, tmp_path, "-e", 1, "--debug")).status == 0
+    assert not leftover.exists()
+
+
 def test_two_processes_train_resume_and_evaluate_like_one(demo_data, tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     whole = run_script(*command(demo_data, tmp_path / "a"), launcher=launcher)
