@@ -55,7 +55,8 @@ def test_pickles_of_numpy_1_and_2_load_in_every_protocol(tmp_path, protocol, cor
 def test_a_hostile_pickle_runs_nothing_and_is_named(tmp_path, nested):
     trap = tmp_path / "trap"
     np.savez(tmp_path / "a.npz", positions_3d=np.array(nested(Hostile(trap)), dtype=object))
-    with pytest.raises(DataError, match=r"a\.npz: positions_3d\.npy refused: its pickle asks for (posix|nt).mkdir") as caught:
+    message = r"a\.npz: positions_3d\.npy refused: its pickle asks for (posix|nt).mkdir"
+    with pytest.raises(DataError, match=message) as caught:
         load_npz(tmp_path / "a.npz")
     assert not trap.exists() and "\n" not in str(caught.value)
 
