@@ -1,9 +1,7 @@
-"""One parser for the lifting scripts, in groups; a script sets its own defaults on it.
-
-Every flag with hyphens is also taken with underscores.
-"""
+"""One parser for the lifting scripts, in groups; a script sets its own defaults on it."""
 import argparse
 import math
+import sys
 from pathlib import Path
 
 from common.export import check_export
@@ -19,22 +17,27 @@ USUAL_CHECKPOINTS = {"h36m": "checkpoint/h36m", "custom": "checkpoint/h36m", "de
                      "humaneva15": "checkpoint/humaneva", "humaneva20": "checkpoint/humaneva"}
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, "", False) else super()._get_help_string(action)
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """Errors are one line on stderr and exit status 2."""
+    """Errors are one line on stderr and exit status 2; every flag is taken with underscores too (`--batch_size`)."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        args = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._hyphenated(str(arg)) for arg in args], namespace)
+
+    def _hyphenated(self, arg):
+        flag, equals, value = arg.partition("=")
+        spelled = flag.replace("_", "-")
+        return spelled + equals + value if flag.startswith("--") and spelled in self._option_string_actions else arg
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (see --help)\n")
-
-
-class _Group:
-    """Adds arguments under both spellings, --like-this and --like_this."""
-
-    def __init__(self, parser, title):
-        self._group = parser.add_argument_group(title)
-
-    def __call__(self, *flags, **settings):
-        spelled = [f"--{flag[2:].replace('-', '_')}" for flag in flags if flag.startswith("--") and "-" in flag[2:]]
-        self._group.add_argument(*flags, *spelled, **settings)
 
 
 def positive(value):
@@ -89,14 +92,11 @@ def names(value):
 
 def lifting_parser(description):
     """The parser of `run_s-agcn.py` and its variants: VideoPose3D's names, GLA-GCN's defaults."""
-    parser = OneLineParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    _data(_Group(parser, "data"))
-    _checkpoints(_Group(parser, "checkpoints and evaluation"))
-    _model(_Group(parser, "model"))
-    _training(_Group(parser, "training"))
-    _machine(_Group(parser, "machine"))
-    _viz(_Group(parser, "rendering"))
-    _inapplicable(_Group(parser, "VideoPose3D's flags that do not apply"))
+    parser = OneLineParser(description=description, formatter_class=HelpFormatter)
+    groups = {"data": _data, "checkpoints and evaluation": _checkpoints, "model": _model, "training": _training,
+              "machine": _machine, "rendering": _viz, "VideoPose3D's flags that do not apply": _inapplicable}
+    for title, add_to in groups.items():
+        add_to(parser.add_argument_group(title).add_argument)
     return parser
 
 
@@ -113,10 +113,10 @@ def _data(add):
     add("-k", "--keypoints", default="gt", metavar="NAME", help="2D detections: data_2d_<dataset>_<NAME>.npz")
     add("--data-dir", default="data", metavar="PATH", help="folder of the npz files")
     add("-str", "--subjects-train", type=names, metavar="LIST", default=None,
-        help="training subjects, joined by commas (None: the dataset's usual ones)")
+        help="training subjects, joined by commas (default: the dataset's usual ones: S1,S5,S6,S7,S8 of h36m)")
     add("-ste", "--subjects-test", type=names, metavar="LIST", default=None,
-        help="test subjects, joined by commas (None: the dataset's usual ones)")
-    add("-a", "--actions", type=names, metavar="LIST", default=None,
+        help="test subjects, joined by commas (default: the dataset's usual ones: S9,S11 of h36m)")
+    add("-a", "--actions", type=names, metavar="LIST", default="*",
         help="actions by their first letters, joined by commas, or * for all")
     add("--subset", type=fraction, default=1.0, metavar="FRACTION", help="share of the training frames to use")
     add("--downsample", type=positive, default=1, metavar="N", help="keep every N-th frame, in training and evaluation")
@@ -124,7 +124,7 @@ def _data(add):
 
 def _checkpoints(add):
     add("-c", "--checkpoint", metavar="PATH", default=None,
-        help="folder of the checkpoints (None: checkpoint/h36m, or that of the dataset)")
+        help="folder of the checkpoints (default: checkpoint/h36m, checkpoint/humaneva or checkpoint/demo)")
     add("--checkpoint-frequency", type=positive, default=10, metavar="N",
         help="keep a numbered checkpoint every N epochs")
     add("-r", "--resume", default="", metavar="FILE", help="continue a training run")
@@ -162,11 +162,11 @@ def _training(add):
     add("--lr-schedule", choices=("cosine", "exponential"), default="cosine",
         help="per epoch: cosine annealing to 1e-5 (GLA-GCN), or times --lr-decay (VideoPose3D)")
     add("-lrd", "--lr-decay", type=positive_float, default=None, metavar="LR",
-        help="decay per epoch of --lr-schedule exponential (None: 0.95)")
+        help="decay per epoch of --lr-schedule exponential (default: 0.95)")
     add("-da", "--data-augmentation", action="store_true", help="train on every window's mirror image too")
     add("--random-move", action=argparse.BooleanOptionalAction, default=True,
         help="scale and turn each training target, not its input, a little, as the GLA-GCN release does")
-    add("--clip-grad-norm", type=positive_float, default=None, metavar="NORM", help="clip the gradient (None: never)")
+    add("--clip-grad-norm", type=positive_float, default=None, metavar="NORM", help="clip the gradient (default: never)")
     add("--no-eval", action="store_true", help="train without evaluating: no best checkpoint, no figures")
     add("--export-training-curves", action=argparse.BooleanOptionalAction, default=True,
         help="draw the training curves as PNG beside the checkpoints")
