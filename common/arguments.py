@@ -166,7 +166,8 @@ def _training(add):
     add("-da", "--data-augmentation", action="store_true", help="train on every window's mirror image too")
     add("--random-move", action=argparse.BooleanOptionalAction, default=True,
         help="scale and turn each training target, not its input, a little, as the GLA-GCN release does")
-    add("--clip-grad-norm", type=positive_float, default=None, metavar="NORM", help="clip the gradient (default: never)")
+    add("--clip-grad-norm", type=positive_float, default=None, metavar="NORM",
+        help="clip the gradient (default: never)")
     add("--no-eval", action="store_true", help="train without evaluating: no best checkpoint, no figures")
     add("--export-training-curves", action=argparse.BooleanOptionalAction, default=True,
         help="draw the training curves as PNG beside the checkpoints")
