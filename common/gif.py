@@ -11,14 +11,17 @@ BITS = 6  # per channel, of the colours that are told apart
 
 
 def _pack(picture):
-    """Colours (H, W, 3 or more) uint8 as integers (H, W) of 3 x 6 bits."""
-    red, green, blue = (picture[..., c].astype(np.int32) >> (8 - BITS) for c in range(3))
-    return red << 2 * BITS | green << BITS | blue
+    """Colours (H, W, 3 or 4) uint8 as integers (H, W) of 3 x 6 bits, red lowest."""
+    if picture.shape[2] == 3:
+        picture = np.pad(picture, ((0, 0), (0, 0), (0, 1)))
+    # Four bytes read as one number: three masks instead of three copies.
+    words = np.ascontiguousarray(picture).view("<u4")[..., 0]
+    return ((words >> 2 & 0x3F) | (words >> 4 & 0xFC0) | (words >> 6 & 0x3F000)).astype(np.int32)
 
 
 def _unpack(keys):
     """The colours (N, 3) uint8 of packed integers (N,)."""
-    levels = np.stack([keys >> 2 * BITS, keys >> BITS, keys], axis=-1) & (2**BITS - 1)
+    levels = np.stack([keys, keys >> BITS, keys >> 2 * BITS], axis=-1) & (2**BITS - 1)
     return (levels << (8 - BITS) | levels >> (2 * BITS - 8)).astype(np.uint8)
 
 
@@ -47,22 +50,23 @@ class Palette:
 
     def index(self, keys):
         """The palette entries (...,) uint8 nearest to packed colours (...,)."""
-        self._learn(keys)
-        return self._nearest[keys].astype(np.uint8)
+        entries = self._nearest[keys]
+        unknown = entries < 0
+        if unknown.any():
+            self._learn(np.unique(keys[unknown]))
+            entries = self._nearest[keys]
+        return entries.astype(np.uint8)
 
     def error(self, keys):
-        """Mean squared distance of packed colours to their palette entries."""
-        self._learn(keys)
+        """Mean squared distance of packed colours (N,) to their palette entries."""
+        self.index(keys)
         return float(self._error[keys].mean()) if keys.size else 0.0
 
     def _learn(self, keys):
-        new = np.unique(keys[self._nearest[keys] < 0])
-        if not len(new):
-            return
-        colours, entries = _unpack(new).astype(np.float32), self.colours[: self._size].astype(np.float32)
+        colours, entries = _unpack(keys).astype(np.float32), self.colours[: self._size].astype(np.float32)
         distance = (colours**2).sum(1)[:, None] - 2 * colours @ entries.T + (entries**2).sum(1)
-        self._nearest[new] = distance.argmin(1)
-        self._error[new] = distance.min(1)
+        self._nearest[keys] = distance.argmin(1)
+        self._error[keys] = distance.min(1)
 
 
 class GifEncoder:
@@ -98,7 +102,8 @@ class GifEncoder:
             return (0, 0), np.full((1, 1), TRANSPARENT, dtype=np.uint8)
         window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         keys, changed = keys[window], changed[window]
-        if self._palette.error(keys[changed]) > 2 * self._palette.fit + 50:  # another scene: another palette
+        # Another scene wants another palette. A quarter of the pixels is enough to tell.
+        if self._palette.error(keys[::2, ::2][changed[::2, ::2]]) > 2 * self._palette.fit + 50:
             self._palette = Palette(keys[changed])
         index = np.where(changed, self._palette.index(keys), np.uint8(TRANSPARENT))
         return (int(columns[0]), int(rows[0])), index
