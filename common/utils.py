@@ -2,6 +2,7 @@
 import contextlib
 import os
 import random
+import signal
 import sys
 import tempfile
 import traceback
@@ -56,9 +57,10 @@ INTERRUPTED_STATUS = 130
 def run_script(main, get_args):
     """Run `main(get_args())` as a script: errors become one line on stderr and the right exit status.
 
-    `--debug` (where the script has it) shows the traceback above that line.
+    `--debug` (where the script has it) shows the traceback above that line. SIGTERM is taken like Ctrl-C.
     """
     args = None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         args = get_args()
         main(args)

@@ -205,3 +205,11 @@ def test_schedules_begin_and_end_where_the_paper_says():
     assert learning_rate(args, 5) == pytest.approx(0.005005)  # as in the released checkpoint of epoch 5 of 10
     assert learning_rate(args, 10) == pytest.approx(1e-5)
     assert bn_momentum(0, 80) == 0.1 and bn_momentum(40, 80) == pytest.approx(0.1 * math.sqrt(0.01))
+
+
+def test_sigterm_before_the_training_begins_ends_with_130(demo_data, tmp_path):
+    process = start(command(demo_data, tmp_path))
+    time.sleep(0.7)  # torch is still being imported
+    process.terminate()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and len(error.strip().splitlines()) == 1, error
