@@ -66,7 +66,7 @@ def _silent(*_, **__):
 
 def load_data(args, say=print):
     """The dataset and the keypoints that the arguments name, in a layout that the network takes. Raises DataError."""
-    say("Loading dataset...")
+    say("Loading dataset...", flush=True)
     keypoints = load_keypoints(args.data_dir, args.dataset, args.keypoints)
     dataset = load_dataset(args.data_dir, args.dataset, keypoints)
     skeleton = dataset.skeleton()

@@ -209,7 +209,7 @@ def test_schedules_begin_and_end_where_the_paper_says():
 
 def test_sigterm_before_the_training_begins_ends_with_130(demo_data, tmp_path):
     process = start(command(demo_data, tmp_path))
-    time.sleep(0.7)  # torch is still being imported
+    assert process.stdout.readline() == "Loading dataset...\n"
     process.terminate()
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and len(error.strip().splitlines()) == 1, error
