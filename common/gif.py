@@ -16,7 +16,7 @@ def _pack(picture):
         picture = np.pad(picture, ((0, 0), (0, 0), (0, 1)))
     # Four bytes read as one number: three masks instead of three copies.
     words = np.ascontiguousarray(picture).view("<u4")[..., 0]
-    return ((words >> 2 & 0x3F) | (words >> 4 & 0xFC0) | (words >> 6 & 0x3F000)).astype(np.int32)
+    return ((words >> 2 & 0x3F) | (words >> 4 & 0xFC0) | (words >> 6 & 0x3F000)).view(np.int32)
 
 
 def _unpack(keys):

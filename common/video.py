@@ -4,17 +4,17 @@ Frames are uint8 RGB arrays (H, W, 3). `.mp4` is read and written by PyAV, which
 written by Pillow's encoder (`common.gif`).
 """
 import contextlib
-import importlib
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from common.utils import DataError, DependencyError, UsageError, atomic_path
+from common.utils import DataError, DependencyError, UsageError, atomic_path, require
 
 # Encoders in the order of preference; a PyAV built without x264 still has the last one.
 MP4_ENCODERS = ("libx264", "libopenh264", "mpeg4")
+BT601 = 6  # FFmpeg's number (SMPTE 170M) for the RGB to YUV matrix that its scaler uses
 
 
 class VideoInfo(NamedTuple):
@@ -24,14 +24,6 @@ class VideoInfo(NamedTuple):
     height: int
     fps: float
     frames: int
-
-
-def require(module, package):
-    """Import an optional module; DependencyError with the pip line where it is missing."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise DependencyError(f"{module} is not installed (needed for rendering): pip install {package}") from error
 
 
 @contextlib.contextmanager
@@ -51,26 +43,27 @@ def _opened(path):
         raise DataError(f"{path}: is truncated or not a video ({error.strerror}); copy or export it again") from error
 
 
-def _tail_is_there(container, stream):
+def _check_tail(path):
     """Read the last packets: a file cut short fails here at once instead of after minutes of rendering."""
     av = require("av", "av")
-    try:
-        container.seek(max(stream.duration - 1, 0), stream=stream)
-    except av.error.FFmpegError:  # some formats cannot seek; reading the frames will tell
-        return True
-    return not any(packet.is_corrupt for packet in container.demux(stream))
+    with _opened(path) as (container, stream):
+        # What cannot be sought, by its format or because the place is missing, is read from the start.
+        with contextlib.suppress(av.error.FFmpegError):
+            container.seek(max((stream.duration or 0) - 1, 0), stream=stream)
+        whole = [not packet.is_corrupt for packet in container.demux(stream) if packet.size]
+        if not whole or not all(whole):
+            raise DataError(f"{path}: is truncated; copy or export it again")
 
 
 def probe(path):
     """VideoInfo of a file. Raises DataError (one line) if it is missing, truncated or not a video."""
+    _check_tail(path)
     with _opened(path) as (container, stream):
         frame = next(container.decode(stream), None)
         if frame is None:
             raise DataError(f"{path}: holds no frames; copy or export it again")
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
-        if stream.duration and not _tail_is_there(container, stream):
-            raise DataError(f"{path}: is truncated; copy or export it again")
         width, height = frame.width, frame.height
         if _quarter_turns(frame) % 2:
             width, height = height, width
@@ -125,6 +118,7 @@ class _Mp4Writer:
         self._stream = self._container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
         self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.colorspace = BT601  # said outright: players guess by the size of the picture
         if encoder == "libx264":
             # Constant quality; the bit rate is only a ceiling, so that still pictures stay small.
             self._stream.options = {"preset": "veryfast", "crf": "18", "maxrate": f"{bitrate_kbps}k",
