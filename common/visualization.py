@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from common.drawing import COLOURS, DPI, PAPER, QUIET, WALL, Bones, Label, Points, Room, put_text, turned
-from common.utils import DataError, UsageError, progress
-from common.video import check_output, open_writer, probe, read_frames, require
+from common.utils import DataError, UsageError, progress, require
+from common.video import check_output, open_writer, probe, read_frames
 
 GROUND_TRUTH = "ground truth"  # the title, in any case of letters, that the other poses are measured against
 WALK = 3.4  # metres across: a longer way is walked on the spot
 SMALLEST = 1.6  # metres: the narrowest room
 
 
-def place_on_floor(poses, azim):
+def place_on_floor(poses, root, azim):
     """Turn poses {title: (T, J, 3)} to the viewer, feet on the floor: ({title: poses}, low (3,), high (3,), walks).
 
     low and high bound the room, which is the same for all titles and frames. Where the way is longer than 3.4 m,
@@ -30,7 +30,7 @@ def place_on_floor(poses, azim):
     low, high = _ground(placed)
     walks = (high - low).max() <= WALK
     if not walks:
-        placed = {title: pose - pose[:, :1] * [1, 1, 0] for title, pose in placed.items()}
+        placed = {title: pose - pose[:, root:root + 1] * [1, 1, 0] for title, pose in placed.items()}
         low, high = _ground(placed)
     half = np.maximum(high - low + 0.2, SMALLEST) / 2
     top = max(np.nanquantile(np.nanmax(pose[..., 2], axis=1), 0.99) for pose in placed.values())
@@ -205,7 +205,8 @@ def render_animation(keypoints_2d, poses, skeleton, fps, bitrate, azim, output, 
     kept = np.arange(len(keypoints_2d))[input_video_skip::downsample][:limit if limit > 0 else None]
     if not len(kept):
         raise UsageError(f"all {len(keypoints_2d)} frames are skipped; skip fewer than {input_video_skip}")
-    placed, low, high, walks = place_on_floor({title: pose[kept] for title, pose in poses.items()}, azim)
+    shown = {title: pose[kept] for title, pose in poses.items()}
+    placed, low, high, walks = place_on_floor(shown, skeleton.root(), azim)
     if not walks:
         print(f"the way is longer than {WALK:g} m: the person is shown walking on the spot")
     stage = Stage(list(poses), low, high, skeleton, skeleton_2d, viewport, azim, size)
