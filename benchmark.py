@@ -9,7 +9,6 @@ machine falls on both. Both have the allocator of the process: the default, or w
 say. A second busy process slows two threads down out of proportion: set OMP_WAIT_POLICY=PASSIVE.
 """
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -21,14 +20,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.arguments import OneLineParser, positive
 from common.augment import RandomMove
 from common.cpu import has_bfloat16
+from common.evaluation import write_json
 from common.generators import ChunkedGenerator
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_17, H36M_KEPT
 from common.ranger import Ranger
 from common.s_agcn import S_AGCN
 from common.synthetic import make_motion, project_views
+from common.utils import run_script
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests"))  # the plain implementations
@@ -177,19 +179,21 @@ def allocator():
 
 
 def get_args():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(ROWS), default=list(ROWS),
                         help="rows to measure: " + ", ".join(ROWS))
     parser.add_argument("--json", metavar="FILE", help="also write the rows to this file")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that every row runs")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="pairs a row (default 5)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N",
+    parser.add_argument("--repeats", type=positive, default=5, metavar="N", help="pairs a row (default 5)")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), metavar="N",
                         help="threads of torch (default %(default)s)")
     return parser.parse_args()
 
 
 def main(args):
     torch.set_num_threads(args.threads)
+    if args.json:
+        write_json(args.json, [])  # a place that cannot be written shows now, not after minutes
     rows = []
     print(f"{'row':18} {'plain':>10} {'ours':>10} {'ratio':>7}  unit, allocator on both sides, threads")
     for name in args.only:
@@ -201,8 +205,8 @@ def main(args):
         plain, ratio = (f"{row[key]:.2f}" if key in row else "-" for key in ("plain", "ratio"))
         print(f"{name:18} {plain:>10} {row['ours']:10.2f} {ratio:>7}  {about}", flush=True)
     if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
+        write_json(args.json, rows)
 
 
 if __name__ == "__main__":
-    main(get_args())
+    run_script(main, get_args)

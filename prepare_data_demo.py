@@ -7,6 +7,7 @@
 import argparse
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def is_made(path, settings):
         with np.load(path) as archive:
             found = json.loads(str(archive["settings"]))
         differing = [name for name, value in settings.items() if found[name] != value]
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path} exists and is not a file of this script; --force replaces it") from error
     if differing:
         raise DataError(f"{path} was made with other {' and '.join(differing)}; --force makes it anew, "

@@ -13,7 +13,7 @@ _H36M_SUBJECTS = ("S1,S5,S6,S7,S8", "S9,S11")
 _HUMANEVA_SUBJECTS = ("Train/S1,Train/S2,Train/S3", "Validate/S1,Validate/S2,Validate/S3")
 USUAL_SUBJECTS = {"h36m": _H36M_SUBJECTS, "demo": _H36M_SUBJECTS, "humaneva15": _HUMANEVA_SUBJECTS,
                   "humaneva20": _HUMANEVA_SUBJECTS}
-USUAL_CHECKPOINTS = {"h36m": "checkpoint/h36m", "custom": "checkpoint/h36m", "demo": "checkpoint/demo",
+USUAL_CHECKPOINTS = {"h36m": "checkpoint/h36m", "custom": "checkpoint/h36m", "demo": "output",
                      "humaneva15": "checkpoint/humaneva", "humaneva20": "checkpoint/humaneva"}
 
 
@@ -28,8 +28,11 @@ class OneLineParser(argparse.ArgumentParser):
     """Errors are one line on stderr and exit status 2; every flag is taken with underscores too (`--batch_size`)."""
 
     def parse_known_args(self, args=None, namespace=None):
-        args = sys.argv[1:] if args is None else args
-        return super().parse_known_args([self._hyphenated(str(arg)) for arg in args], namespace)
+        args = [self._hyphenated(str(arg)) for arg in (sys.argv[1:] if args is None else args)]
+        namespace, rest = super().parse_known_args(args, namespace)
+        flags = [self._option_string_actions.get(arg.partition("=")[0]) for arg in args]
+        self.typed = {flag.dest for flag in flags if flag is not None}
+        return namespace, rest
 
     def _hyphenated(self, arg):
         flag, equals, value = arg.partition("=")
@@ -75,6 +78,13 @@ def positive_float(value):
     return number
 
 
+def picture_size(value):
+    number = float(value)
+    if not 0.5 <= number <= 40:
+        raise argparse.ArgumentTypeError(f"{value} inches: pictures of 0.5 to 40 inches can be drawn")
+    return number
+
+
 def widths(value):
     try:
         numbers = [int(width) for width in value.split(",")]
@@ -87,7 +97,10 @@ def widths(value):
 
 def names(value):
     """A comma-separated list; `*` stands for all and gives None."""
-    return None if value == "*" else [name.strip() for name in value.split(",") if name.strip()]
+    listed = [name.strip() for name in value.split(",") if name.strip()]
+    if not listed:
+        raise argparse.ArgumentTypeError("names nothing; leave the flag out for the usual ones")
+    return None if listed == ["*"] else listed
 
 
 def lifting_parser(description):
@@ -101,10 +114,9 @@ def lifting_parser(description):
 
 
 def parse_lifting_args(parser, argv=None):
-    """Parse and check; `args.given` names the settings that differ from the script's defaults."""
+    """Parse and check; `args.given` names the settings that the user typed."""
     args = parser.parse_args(argv)
-    defaults = parser.parse_args([])
-    args.given = [name for name, value in vars(args).items() if value != getattr(defaults, name)]
+    args.given = [name for name in vars(args) if name in parser.typed]
     return check_lifting_args(args)
 
 
@@ -124,7 +136,7 @@ def _data(add):
 
 def _checkpoints(add):
     add("-c", "--checkpoint", metavar="PATH", default=None,
-        help="folder of the checkpoints (default: checkpoint/h36m, checkpoint/humaneva or checkpoint/demo)")
+        help="folder of the checkpoints (default: checkpoint/h36m, checkpoint/humaneva or output)")
     add("--checkpoint-frequency", type=positive, default=10, metavar="N",
         help="keep a numbered checkpoint every N epochs")
     add("-r", "--resume", default="", metavar="FILE", help="continue a training run")
@@ -152,6 +164,9 @@ def _model(add):
 TRAINING_ONLY = ("subjects_train", "subset", "stride", "epochs", "batch_size", "learning_rate", "lr_schedule",
                  "lr_decay", "data_augmentation", "random_move", "clip_grad_norm", "no_eval", "checkpoint_frequency",
                  "export_training_curves", "tensorboard", "dropout")
+NOT_FOR_RENDERING = ("actions", "subjects_test", "by_subject", "last_chunk_only")
+FOR_VIDEO_ONLY = ("viz_video", "viz_skip", "viz_bitrate", "viz_no_ground_truth", "viz_limit", "viz_downsample",
+                  "viz_size")
 
 
 def _training(add):
@@ -168,7 +183,8 @@ def _training(add):
         help="scale and turn each training target, not its input, a little, as the GLA-GCN release does")
     add("--clip-grad-norm", type=positive_float, default=None, metavar="NORM",
         help="clip the gradient (default: never)")
-    add("--no-eval", action="store_true", help="train without evaluating: no best checkpoint, no figures")
+    add("--no-eval", action="store_true",
+        help="train without evaluating the epochs: the best is the one of the lowest training loss")
     add("--export-training-curves", action=argparse.BooleanOptionalAction, default=True,
         help="draw the training curves as PNG beside the checkpoints")
     add("--tensorboard", action=argparse.BooleanOptionalAction, default=True,
@@ -197,7 +213,7 @@ def _viz(add):
     add("--viz-no-ground-truth", action="store_true", help="do not show the ground truth")
     add("--viz-limit", type=int, default=-1, metavar="N", help="render the first N frames only")
     add("--viz-downsample", type=positive, default=1, metavar="N", help="render every N-th frame, at 1/N of the rate")
-    add("--viz-size", type=positive_float, default=5, metavar="INCHES", help="height of the picture, at 100 dpi")
+    add("--viz-size", type=picture_size, default=5, metavar="INCHES", help="height of the picture, at 100 dpi")
 
 
 INAPPLICABLE = {
@@ -233,9 +249,9 @@ def check_lifting_args(args):
             raise UsageError(f"--{given[0].replace('_', '-')} does not apply without --render")
     if args.dataset == "custom" and not args.render:
         raise UsageError("-d custom has no ground truth to train on or to compare with; add --evaluate FILE --render")
-    usual = USUAL_SUBJECTS.get(args.dataset, ("", ""))
-    args.subjects_train = args.subjects_train or names(usual[0])
-    args.subjects_test = args.subjects_test or names(usual[1])
+    if args.dataset in USUAL_SUBJECTS:
+        train, test = map(names, USUAL_SUBJECTS[args.dataset])
+        args.subjects_train, args.subjects_test = args.subjects_train or train, args.subjects_test or test
     args.checkpoint = args.checkpoint or USUAL_CHECKPOINTS[args.dataset]
     return args
 
@@ -249,6 +265,14 @@ def _check_render(args):
         raise UsageError("--render writes nothing without --viz-output FILE or --viz-export FILE")
     if args.viz_output:
         check_output(args.viz_output)
+        if args.viz_output.endswith(".gif") and "viz_bitrate" in args.given:
+            raise UsageError("--viz-bitrate does not apply to .gif files; they have no bitrate")
+    elif any(name in args.given for name in FOR_VIDEO_ONLY):
+        flag = next(name for name in FOR_VIDEO_ONLY if name in args.given).replace("_", "-")
+        raise UsageError(f"--{flag} does not apply without --viz-output: --viz-export writes all frames")
+    if args.viz_video and args.downsample > 1:
+        raise UsageError("--downsample does not apply with --viz-video, whose frames it would not thin; use "
+                         "--viz-downsample")
     if args.viz_export:
         check_export(args.viz_export)
     if args.viz_limit == 0 or args.viz_limit < -1:

@@ -79,23 +79,3 @@ def project_to_2d_linear(X, intrinsic):
     """Project camera points (..., 3) by focal length and centre only, without distortion: (..., 2)."""
     parameters = _spread(intrinsic, X)
     return parameters[..., :2] * _pinhole(X) + parameters[..., 2:4]
-
-
-def quaternion_from_rotation(R):
-    """The unit quaternion (4,) of one rotation matrix (3, 3), w >= 0 (Shepperd's method)."""
-    R = np.asarray(R, dtype=np.float64)
-    trace = np.trace(R)
-    candidates = np.array([trace, R[0, 0], R[1, 1], R[2, 2]])
-    if candidates.argmax() == 0:
-        q = np.array([1 + trace, R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
-    else:
-        i = candidates[1:].argmax()
-        j, k = (i + 1) % 3, (i + 2) % 3
-        q = np.empty(4)
-        q[0] = R[k, j] - R[j, k]
-        q[1 + i] = 1 + R[i, i] - R[j, j] - R[k, k]
-        q[1 + j] = R[j, i] + R[i, j]
-        q[1 + k] = R[k, i] + R[i, k]
-    q /= np.linalg.norm(q)
-    return q if q[0] >= 0 else -q
-

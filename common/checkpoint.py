@@ -1,4 +1,5 @@
 """Checkpoints: read without running code, checked against the network, written so that a kill leaves a whole file."""
+import functools
 import re
 import tempfile
 import warnings
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.safe_io import encode_latin1, numpy_internals
+from common.safe_io import NUMPY_GLOBALS, PlainArray, PlainDtype, encode_latin1, plain
 from common.utils import CheckpointError, UsageError, WriteError, atomic_path
 
 PREFIXES = ("module.", "_orig_mod.")  # torch.nn.DataParallel, torch.compile
@@ -42,16 +43,16 @@ def _random_state(*_):
     return np.random.RandomState(0)  # noqa: NPY002 - its state follows in the file
 
 
+@functools.cache
 def _admit_numpy():
     """Admit NumPy arrays, scalars and RandomState in torch's weights-only loader, as NumPy 1 and 2 name them."""
-    admitted = [np.ndarray, np.dtype, np.random.RandomState, np.random.MT19937, _SkippedBitGenerator]
-    admitted += sorted({type(np.dtype(code)) for code in np.typecodes["All"]}, key=str)
-    for name, function in numpy_internals().items():
-        admitted += [_alias(function, f"{core}.{name}") for core in ("numpy.core", "numpy._core")]
-    admitted.append(_alias(_random_state, "numpy.random._pickle.__randomstate_ctor"))
-    admitted.append(_alias(_SkippedBitGenerator, "numpy.random._pickle.__bit_generator_ctor"))
-    admitted.append(_alias(encode_latin1, "_codecs.encode"))
-    torch.serialization.add_safe_globals(admitted)
+    named = NUMPY_GLOBALS | {
+        "numpy.random._pickle.__randomstate_ctor": _random_state,
+        "numpy.random._pickle.__bit_generator_ctor": _SkippedBitGenerator,
+        "_codecs.encode": encode_latin1,
+    }
+    types = [PlainDtype, PlainArray, _SkippedBitGenerator, np.random.RandomState, np.random.MT19937]
+    torch.serialization.add_safe_globals([_alias(value, name) for name, value in named.items()] + types)
 
 
 def load(path):
@@ -66,7 +67,7 @@ def load(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the pickle protocol of files that are refused anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return plain(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # damaged zip and pickle streams raise about anything
         message = str(error)
         refused = re.search(r"(?:GLOBAL|global:?|class)\s+`?([A-Za-z_][\w.]*\.[\w.]+)", message)
@@ -84,9 +85,14 @@ def model_state(checkpoint, path):
     state = checkpoint
     if isinstance(checkpoint, dict):
         state = next((checkpoint[key] for key in ("model_pos", "state_dict", "model") if key in checkpoint), checkpoint)
-    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not state or not all(_is_weight(*item) for item in state.items()):
         raise CheckpointError(f"{path}: holds no network weights (expected a dict with `model_pos`)")
     return {strip_prefixes(key): value for key, value in state.items()}
+
+
+def _is_weight(name, value):
+    return (isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided
+            and not value.is_complex() and not value.is_quantized)
 
 
 def strip_prefixes(key):
@@ -112,10 +118,35 @@ def load_into(model, checkpoint, path):
         differences += [f"{key} is missing" for key in missing] + [f"{key} is not in the network" for key in extra]
         listed = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
         raise CheckpointError(f"{path}: weights of another network: {listed}. {_fitting_flags(given, wanted)}")
+    _check_architecture(model, checkpoint, path)
     bad = next((key for key, value in given.items() if value.is_floating_point() and not value.isfinite().all()), None)
     if bad:
         raise CheckpointError(f"{path}: {bad} holds NaN or infinite values; take an earlier checkpoint")
     model.load_state_dict(given)
+
+
+def architecture(model):
+    """What builds the network again, as plain values for the checkpoint."""
+    return {
+        "dataset": model.dataset, "joints_in": model.num_joints_in, "joints_out": model.num_joints_out,
+        "filter_widths": list(model.filter_widths), "causal": model.causal, "pose_sequence": model.pose_sequence,
+        "channels": model.expand_gcn.tcn1.conv.out_channels,
+    }
+
+
+def _check_architecture(model, checkpoint, path):
+    """Compare what shapes do not tell, where the checkpoint (one of ours) says it."""
+    suite = checkpoint.get("suite") if isinstance(checkpoint, dict) else None
+    given = suite.get("architecture") if isinstance(suite, dict) else None
+    if not isinstance(given, dict):
+        return
+    flags = {"causal": "--causal" if given.get("causal") else "no --causal",
+             "filter_widths": f"-arc {','.join(map(str, given.get('filter_widths') or []))}",
+             "dataset": f"the graph of {given.get('dataset')} (-d, or run_s-agcn_HE_13.py for humaneva15_he13)"}
+    for name, value in architecture(model).items():
+        if name in flags and given.get(name, value) != value:
+            raise CheckpointError(f"{path}: weights of another network: its {name} is {given[name]}, not {value}. It "
+                                  f"would fit with {flags[name]}")
 
 
 def describe(state):

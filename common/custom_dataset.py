@@ -13,7 +13,9 @@ class CustomDataset(MocapDataset):
     """
 
     def __init__(self, video_metadata, path):
-        super().__init__(fps=50, skeleton=H36M_17)
+        # None: the metadata does not tell, and the video itself may.
+        rates = {resolution.get("fps") for resolution in video_metadata.values() if isinstance(resolution, dict)}
+        super().__init__(fps=rates.pop() if len(rates) == 1 else None, skeleton=H36M_17)
         for video, resolution in video_metadata.items():
             try:
                 width, height = int(resolution["w"]), int(resolution["h"])

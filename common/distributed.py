@@ -18,10 +18,8 @@ class Processes:
         self.rank = int(os.environ.get("RANK", 0))
         self.world_size = int(os.environ.get("WORLD_SIZE", 1))
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
-        self.device = pick_device(device, self.local_rank)
+        self.device = pick_device(device, self.local_rank, allow_mps=self.world_size == 1)
         if self.world_size > 1 and not dist.is_initialized():
-            if self.device.type == "mps":
-                raise UsageError("--device mps runs in one process; start without torchrun or use --device cpu")
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
 
     @property
@@ -68,9 +66,11 @@ class Processes:
             dist.destroy_process_group()
 
 
-def pick_device(name, local_rank=0):
+def pick_device(name, local_rank=0, allow_mps=True):
     """The torch device for `auto`, `cpu`, `cuda` or `mps`. Raises UsageError where it is not there."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available() and allow_mps
+    if name == "mps" and not allow_mps:
+        raise UsageError("--device mps runs in one process; start without torchrun or use --device cpu")
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
     if (name == "cuda" and not cuda) or (name == "mps" and not mps):

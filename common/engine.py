@@ -39,11 +39,6 @@ class StopSignals:
             raise KeyboardInterrupt
         self.requested = True
 
-    def check(self):
-        """Raise Interrupted if a stop was requested."""
-        if self.requested:
-            raise Interrupted
-
 
 @dataclass
 class EpochProgress:
@@ -56,7 +51,7 @@ class EpochProgress:
 
 def autocast(device, amp):
     """The context of mixed precision `amp` ("off" or "bf16") on `device`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=amp == "bf16")
+    return torch.autocast(device.type, torch.bfloat16) if amp == "bf16" else contextlib.nullcontext()
 
 
 def train_one_epoch(model, generator, criterion, optimizer, processes, done, stop, amp="off", clip=None, limit=None):
@@ -125,15 +120,21 @@ def predict(model, keypoints, device, flip=None, amp="off"):
 
 
 def predict_each(model, sequences, measure, processes, flip=None, amp="off", stop=None, desc="evaluating"):
-    """[measure(prediction, sequence)] of all sequences, in order, shared among the processes without doubling any."""
+    """[measure(prediction, sequence)] of all sequences, in order, shared among the processes without doubling any.
+
+    Raises Interrupted between two sequences when `stop` was requested in any process.
+    """
     model.eval()
     # The longest first and in turns: every process gets about the same work.
     order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))[processes.rank :: processes.world_size]
     results = {}
     bar = progress(total=sum(len(sequences[i]) for i in order), desc=desc, unit="frame", unit_scale=True)
-    for i in order:
-        if stop is not None:
-            stop.check()
+    for turn in range(-(-len(sequences) // processes.world_size)):
+        if stop is not None and processes.any(stop.requested):
+            raise Interrupted
+        if turn == len(order):
+            break  # the last turn is for the processes before this one
+        i = order[turn]
         prediction = predict(model, sequences[i].keypoints, processes.device, flip, amp)
         results[i] = measure(prediction, sequences[i])
         bar.update(len(sequences[i]))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from common import checkpoint
-from common.arguments import TRAINING_ONLY
+from common.arguments import NOT_FOR_RENDERING, TRAINING_ONLY
 from common.augment import RandomMove
 from common.cpu import has_bfloat16
 from common.distributed import Processes
@@ -14,11 +14,11 @@ from common.engine import StopSignals, predict, predict_each
 from common.evaluation import action_table, last_chunks, print_table, sequence_errors, write_json
 from common.generators import ChunkedGenerator
 from common.keypoints import LAYOUT_MAPS
-from common.pose_data import fetch, load_dataset, load_keypoints
+from common.pose_data import fetch, load_dataset, load_keypoints, thinned, views
 from common.ranger import Ranger
 from common.s_agcn import S_AGCN
 from common.training import TrainingRun
-from common.utils import UsageError, set_seed
+from common.utils import DataError, UsageError, set_seed
 
 # The graph of the network for each dataset; the HumanEva script has another one for humaneva15.
 GRAPHS = {"h36m": "h36m", "demo": "h36m", "custom": "h36m", "humaneva15": "humaneva15", "humaneva20": "humaneva20"}
@@ -119,8 +119,9 @@ def train(args, data, model, processes, say=print):
     say("** Note: reported losses are averaged over all frames; the errors at the end are averaged over the actions.")
     run_state.run()
     best = run_state.path("supervised.bin")
-    if run_state.best is not None and best.is_file():
-        say(f"Evaluating {best}, the best epoch by validation MPJPE ({run_state.best:.1f} mm)")
+    if best.is_file():
+        by = "training loss" if args.no_eval else "validation MPJPE"
+        say(f"Evaluating {best}, the best epoch by {by} ({run_state.best:.1f} mm)")
         checkpoint.load_into(model, checkpoint.load(best), best)
     evaluate(args, data, model, test_sequences, processes, say)
 
@@ -134,8 +135,9 @@ def make_generator(args, data, model, sequences, processes):
         **dict(zip(("kps_left", "kps_right", "joints_left", "joints_right"), data.flip(), strict=True)),
         step=args.stride, move=RandomMove() if args.random_move else None, sequence_targets=args.pose_sequence,
         rank=processes.rank, world_size=processes.world_size)
-    if generator.num_batches() == 0:
-        raise UsageError(f"{processes.world_size} processes for {generator.num_frames()} training windows: start fewer")
+    if args.batch_size < processes.world_size or generator.num_batches() == 0:
+        raise UsageError(f"{processes.world_size} processes share batches of {args.batch_size} windows out of "
+                         f"{generator.num_frames()}: each needs one at least")
     return generator
 
 
@@ -143,14 +145,14 @@ def make_generator(args, data, model, sequences, processes):
 
 
 def _folders(args):
-    """Where checkpoints are looked for: -c, and `checkpoint/`, where many users put the published files."""
-    return [args.checkpoint, "checkpoint"]
+    """Where checkpoints are looked for: -c; `checkpoint/`, where many users put files; the demo's own."""
+    return [args.checkpoint, "checkpoint"] + (["checkpoint/demo"] if args.dataset == "demo" else [])
 
 
 def _evaluate_only(args, data, model, processes, say):
-    unused = [name for name in TRAINING_ONLY if name in args.given]
+    unused = [name for name in TRAINING_ONLY + (NOT_FOR_RENDERING if args.render else ()) if name in args.given]
     if unused:
-        say(f"INFO: without effect on an evaluation: {', '.join(unused)}")
+        say(f"INFO: without effect on {'a rendering' if args.render else 'an evaluation'}: {', '.join(unused)}")
     path = checkpoint.find(args.evaluate or f"{stem(args)}_supervised.bin", _folders(args))
     say(f"Loading checkpoint {path}")
     checkpoint.load_into(model, checkpoint.load(path), path)
@@ -177,8 +179,7 @@ def evaluate(args, data, model, sequences, processes, say=print):
 
     flip = data.flip() if args.test_time_augmentation else None
     with StopSignals() as stop:
-        errors = predict_each(model, sequences, measure, processes, flip, args.amp,
-                              stop if processes.world_size == 1 else None)
+        errors = predict_each(model, sequences, measure, processes, flip, args.amp, stop)
     tables = _tables(args, sequences, errors)
     if processes.is_main:
         for subject, table in tables.items():
@@ -226,8 +227,9 @@ def render(args, data, model, processes):
         # Without ground truth nobody knows where the person is: only the pose, upright, with its lowest point at 0.
         in_camera, world = relative, camera_to_world(relative, rotation, no_shift)
         world[..., 2] -= world[..., 2].min()
+    fps = _frame_rate(args, data.dataset) / args.downsample
     if args.viz_export:
-        write_export(args.viz_export, in_camera, world, skeleton, data.dataset.fps())
+        write_export(args.viz_export, in_camera, world, skeleton, fps)
         print(f"3D coordinates of {len(world)} frames written to {args.viz_export}")
     if args.viz_output:
         poses = {"Reconstruction": world}
@@ -237,8 +239,8 @@ def render(args, data, model, processes):
         kps = data.keypoints
         size = camera["res_w"], camera["res_h"]
         frames = render_animation(
-            image_coordinates(sequence.keypoints, *size), poses, skeleton, data.dataset.fps() / args.downsample,
-            args.viz_bitrate, float(camera["azimuth"]), args.viz_output, size, limit=args.viz_limit,
+            image_coordinates(sequence.keypoints, *size), poses, skeleton, fps, args.viz_bitrate,
+            float(camera["azimuth"]), args.viz_output, size, limit=args.viz_limit,
             downsample=args.viz_downsample, size=args.viz_size, input_video_path=args.viz_video,
             input_video_skip=args.viz_skip,
             skeleton_2d=detection_skeleton(kps.layout_name, kps.num_joints, kps.left, kps.right))
@@ -256,5 +258,20 @@ def _sequence_to_render(args, data):
     cameras = dataset.cameras()[args.viz_subject]
     if args.viz_camera >= len(cameras):
         raise UsageError(f"--viz-camera {args.viz_camera}: there are {len(cameras)}, counted from 0")
-    views = fetch(dataset, data.keypoints, [args.viz_subject], [args.viz_action], downsample=args.downsample)
-    return next(view for view in views if (view.action, view.camera_index) == (args.viz_action, args.viz_camera))
+    if args.viz_subject not in data.keypoints.positions or args.viz_action not in \
+            data.keypoints.positions[args.viz_subject]:
+        raise DataError(f"{data.keypoints.path}: has no {args.viz_action} of {args.viz_subject}")
+    sequences = list(views(dataset, data.keypoints, args.viz_subject, args.viz_action))
+    return thinned(sequences[args.viz_camera], 1, args.downsample)
+
+
+def _frame_rate(args, dataset):
+    """Frames per second of the data: the dataset's; of a user's video its own, or 50 where nothing tells."""
+    if dataset.fps() is not None:
+        return dataset.fps()
+    if args.viz_video:
+        from common.video import probe
+
+        return probe(args.viz_video).fps
+    print("INFO: the metadata has no `fps`, and there is no --viz-video to ask: 50 frames a second are taken")
+    return 50

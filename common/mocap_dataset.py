@@ -39,10 +39,6 @@ class MocapDataset:
     def mm_per_unit(self):
         return self._mm_per_unit
 
-    def has_ground_truth(self):
-        """Whether there are 3D positions to compare with (there are none of a user's own video)."""
-        return any("positions" in sequence for actions in self._data.values() for sequence in actions.values())
-
     def add(self, subject, action, positions):
         sequence = {"cameras": self._cameras.get(subject, [])}
         if positions is not None:

@@ -2,6 +2,7 @@
 
 Every file may be wrong. What is used is checked, and a DataError names file, subject, action and camera.
 """
+import operator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from common.utils import DataError, UsageError
 # Joints that the positions of each dataset may have; demo people have Human3.6M's skeleton and cameras.
 DATASET_JOINTS = {"h36m": (17, 32), "demo": (17, 32), "humaneva15": (15,), "humaneva20": (20,)}
 DATASETS = (*DATASET_JOINTS, "custom")
+LARGEST_PIXEL = 1e9  # beyond any image, and far from where float32 ends
 
 
 @dataclass
@@ -56,16 +58,17 @@ class Keypoints:
     right: list
     layout_name: str = ""
     video_metadata: dict = field(default_factory=dict)
+    joint_map: np.ndarray | None = None  # (num_joints, joints in the file), where they are mapped when used
+
+    @property
+    def joints_in_file(self):
+        return self.num_joints if self.joint_map is None else self.joint_map.shape[1]
 
     def mapped(self, groups, skeleton, layout_name):
         """These detections in another layout: each joint the mean of a group of the joints here."""
-        matrix = layout_matrix(groups, self.num_joints)
-        positions = {
-            subject: {action: [matrix @ view[..., :2] for view in views] for action, views in actions.items()}
-            for subject, actions in self.positions.items()
-        }
-        return Keypoints(self.path, positions, skeleton.num_joints(), skeleton.joints_left(), skeleton.joints_right(),
-                         layout_name, self.video_metadata)
+        return Keypoints(self.path, self.positions, skeleton.num_joints(), skeleton.joints_left(),
+                         skeleton.joints_right(), layout_name, self.video_metadata,
+                         layout_matrix(groups, self.num_joints))
 
 
 def load_keypoints(data_dir, dataset, name):
@@ -77,11 +80,17 @@ def load_keypoints(data_dir, dataset, name):
     if not isinstance(metadata, dict) or "keypoints_symmetry" not in metadata:
         raise DataError(f"{path}: has no `metadata` with `keypoints_symmetry`; prepare it again")
     try:
-        left, right = (list(map(int, side)) for side in metadata["keypoints_symmetry"])
+        left, right = ([operator.index(joint) for joint in side] for side in metadata["keypoints_symmetry"])
     except (TypeError, ValueError):
         raise DataError(f"{path}: `keypoints_symmetry` is not a pair of joint lists [left, right]") from None
-    first = next((view for actions in positions.values() for views in actions.values() for view in views), None)
-    joints = int(metadata.get("num_joints") or (first.shape[1] if getattr(first, "ndim", 0) == 3 else 0))
+    all_views = [views for actions in positions.values() for views in actions.values()]
+    if not all(isinstance(views, list | tuple | np.ndarray) for views in all_views):
+        raise DataError(f"{path}: `positions_2d` does not hold a list of cameras for each action; prepare it again")
+    first = next((view for views in all_views for view in views), None)
+    try:
+        joints = operator.index(metadata.get("num_joints") or (first.shape[1] if getattr(first, "ndim", 0) == 3 else 0))
+    except TypeError:
+        raise DataError(f"{path}: `num_joints` is {metadata['num_joints']!r}, not a number of joints") from None
     if len(left) != len(right) or not all(0 <= joint < joints for joint in left + right):
         raise DataError(f"{path}: `keypoints_symmetry` does not pair joints among the {joints} of this file")
     return Keypoints(path, positions, joints, left, right, str(metadata.get("layout_name", "")),
@@ -111,15 +120,15 @@ def load_dataset(data_dir, name, keypoints):
 
 
 def _check_nested(path, key, value):
-    if not isinstance(value, dict) or not value or not all(isinstance(actions, dict) for actions in value.values()):
+    well_formed = isinstance(value, dict) and value and all(
+        isinstance(subject, str) and isinstance(actions, dict) and all(isinstance(action, str) for action in actions)
+        for subject, actions in value.items())
+    if not well_formed:
         raise DataError(f"{path}: has no `{key}` of the form {{subject: {{action: ...}}}}; is it the right file?")
 
 
 def select_actions(available, action_filter):
-    """The actions that begin with one of `action_filter` (None: all), in the filter's order.
-
-    Raises UsageError where a filter matches none of them.
-    """
+    """The actions that begin with one of `action_filter` (None: all), in the filter's order."""
     if action_filter is None:
         return list(available)
     selected = {}
@@ -134,21 +143,21 @@ def fetch(dataset, keypoints, subjects, action_filter=None, subset=1.0, downsamp
     subset: share of every sequence's frames that is kept, a run from a place fixed by its length; downsample: keep
     every n-th frame. Raises DataError where something used is missing or damaged, UsageError where nothing matches.
     """
-    sequences, known_actions = [], {}
+    sequences, known_actions = [], set()
     for subject in subjects:
         _check_subject(dataset, keypoints, subject)
-        known_actions.update(dict.fromkeys(action.split(" ")[0] for action in dataset[subject]))
+        known_actions |= {action.split(" ")[0] for action in dataset[subject]}
         selected = select_actions(dataset[subject], action_filter)
         missing = [action for action in selected if action not in keypoints.positions[subject]]
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise DataError(f"{keypoints.path}: {subject} lacks the action {missing[0]}{more}")
         for action in selected:
-            for sequence in _views(dataset, keypoints, subject, action):
-                sequences.append(_thinned(sequence, subset, downsample))
-    if not sequences:
-        raise UsageError(f"-a {','.join(action_filter or ['*'])}: matches no action of {','.join(subjects)}; there are "
-                         f"{', '.join(known_actions)}")
+            sequences += [thinned(view, subset, downsample) for view in views(dataset, keypoints, subject, action)]
+    for prefix in action_filter or [""]:
+        if not any(action.startswith(prefix) for action in known_actions):
+            raise UsageError(f"-a {prefix}: matches no action of {','.join(subjects)}; there are "
+                             f"{', '.join(sorted(known_actions))}")
     return sequences
 
 
@@ -159,21 +168,23 @@ def _check_subject(dataset, keypoints, subject):
         raise DataError(f"{keypoints.path}: subject {subject} is missing; there are {', '.join(keypoints.positions)}")
 
 
-def _views(dataset, keypoints, subject, action):
-    """The sequences of one action, one per camera, checked and aligned."""
-    sequence, views = dataset[subject][action], keypoints.positions[subject][action]
+def views(dataset, keypoints, subject, action):
+    """Yield the sequences of one action, one per camera, checked and aligned. Raises DataError."""
+    sequence, pixels_of = dataset[subject][action], keypoints.positions[subject][action]
     where = f"{keypoints.path}: {subject} {action}"
     cameras, world = sequence["cameras"], sequence.get("positions")
     if not cameras:
         raise DataError(f"{subject} has no calibrated cameras in this dataset; leave the subject out")
-    if len(views) != len(cameras):
-        raise DataError(f"{where} has {len(views)} cameras, the dataset has {len(cameras)}")
+    if len(pixels_of) != len(cameras):
+        raise DataError(f"{where} has {len(pixels_of)} cameras, the dataset has {len(cameras)}")
     if world is not None and (len(world) == 0 or not np.isfinite(world).all()):
         what = "no frames" if len(world) == 0 else "NaN or infinite values"
         raise DataError(f"3D positions of {subject} {action} hold {what}; prepare the dataset again")
     root = dataset.skeleton().root()
-    for i, (view, camera) in enumerate(zip(views, cameras, strict=True)):
-        pixels = _checked_view(f"{where} camera {i}", view, keypoints.num_joints, world)
+    for i, (view, camera) in enumerate(zip(pixels_of, cameras, strict=True)):
+        pixels = _checked_view(f"{where} camera {i}", view, keypoints.joints_in_file, world)
+        if keypoints.joint_map is not None:
+            pixels = keypoints.joint_map @ pixels
         screen = normalize_screen_coordinates(pixels, camera["res_w"], camera["res_h"]).astype(np.float32)
         if world is None:
             yield PoseSequence(subject, action, i, camera, screen)
@@ -196,13 +207,14 @@ def _checked_view(where, view, joints, world):
     if len(view) == 0:
         raise DataError(f"{where} has no frames")
     view = view[..., :2]
-    if not np.isfinite(view).all():
-        frame = int(np.argmin(np.isfinite(view).all(axis=(1, 2))))
+    finite = np.abs(view) < LARGEST_PIXEL  # false for NaN
+    if not finite.all():
+        frame = int(np.argmin(finite.all(axis=(1, 2))))
         raise DataError(f"{where} holds NaN or infinite values (first in frame {frame}); interpolate or leave it out")
     return view
 
 
-def _thinned(sequence, subset, downsample):
+def thinned(sequence, subset, downsample):
     """`sequence` with a run of `subset` of its frames, every `downsample`-th of them."""
     frames = slice(None, None, downsample)
     if subset < 1:

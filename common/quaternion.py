@@ -32,12 +32,3 @@ def qrot(q, v):
 def qinverse(q):
     """The inverse rotation of unit quaternions `q` (..., 4)."""
     return stack([q[..., 0], -q[..., 1], -q[..., 2], -q[..., 3]])
-
-
-def qmul(q, r):
-    """Hamilton product q r of quaternions (..., 4): rotate by r first, then by q."""
-    w = q[..., 0] * r[..., 0] - q[..., 1] * r[..., 1] - q[..., 2] * r[..., 2] - q[..., 3] * r[..., 3]
-    x = q[..., 0] * r[..., 1] + q[..., 1] * r[..., 0] + q[..., 2] * r[..., 3] - q[..., 3] * r[..., 2]
-    y = q[..., 0] * r[..., 2] - q[..., 1] * r[..., 3] + q[..., 2] * r[..., 0] + q[..., 3] * r[..., 1]
-    z = q[..., 0] * r[..., 3] + q[..., 1] * r[..., 2] - q[..., 2] * r[..., 1] + q[..., 3] * r[..., 0]
-    return stack([w, x, y, z])

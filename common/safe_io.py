@@ -18,14 +18,85 @@ _PLAIN_BUILTINS = ("complex", "set", "frozenset", "bytearray", "list", "dict", "
                    "bytes")
 
 
-def numpy_internals():
-    """NumPy's reconstruction functions, whose home moved from `numpy.core` to `numpy._core`: {name: function}."""
-    core = np._core if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else np.core
-    return {
-        "multiarray._reconstruct": core.multiarray._reconstruct,
-        "multiarray.scalar": core.multiarray.scalar,
-        "numeric._frombuffer": core.numeric._frombuffer,
-    }
+class PlainDtype:
+    """What stands for `numpy.dtype` in a pickle: numbers, text and objects; its flags are never taken from the file.
+
+    NumPy's own dtype believes the flags that a pickle states; an object array that claims to hold none would read its
+    pointers from the file.
+    """
+
+    def __init__(self, code, *_):
+        self.dtype = np.dtype(code)
+        if self.dtype.kind not in "biufcSUO" or self.dtype.subdtype or self.dtype.names:
+            raise pickle.UnpicklingError(f"refused the dtype {code!r}")
+
+    def __setstate__(self, state):
+        _, order, subdtype, names, fields = state[:5]
+        if subdtype is not None or names is not None or fields is not None:
+            raise pickle.UnpicklingError("refused a structured dtype")
+        if order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(order)
+
+
+class PlainArray(np.ndarray):
+    """An array while it is being unpickled; `plain` turns it into an ordinary one."""
+
+    def __setstate__(self, state):
+        version, shape, dtype, fortran, data = state
+        dtype = _dtype_of(dtype)
+        if isinstance(data, list) != dtype.hasobject:
+            raise pickle.UnpicklingError("refused an array whose data are not of its dtype")
+        super().__setstate__((version, shape, dtype, fortran, data))
+
+
+def _dtype_of(value):
+    if type(value) is not PlainDtype:
+        raise pickle.UnpicklingError("refused an array without a dtype")
+    return value.dtype
+
+
+def _reconstruct(*_):
+    return PlainArray((0,), np.int8)
+
+
+def _scalar(dtype, data):
+    return _frombuffer(data, dtype, (), "C")[()]
+
+
+def _frombuffer(data, dtype, shape, order):
+    dtype = _dtype_of(dtype)
+    if dtype.hasobject:
+        raise pickle.UnpicklingError("refused objects in raw bytes")
+    return np.frombuffer(data, dtype).reshape(shape, order=order).copy(order=order)
+
+
+class _ArrayType:
+    """What stands for `numpy.ndarray`, which pickles name only to say what `_reconstruct` is to make."""
+
+
+# What pickles of NumPy 1 (`numpy.core`) and NumPy 2 (`numpy._core`) name, and what is called for it here.
+NUMPY_GLOBALS = {"numpy.ndarray": _ArrayType, "numpy.dtype": PlainDtype} | {
+    f"{core}.{name}": function for core in ("numpy.core", "numpy._core")
+    for name, function in {"multiarray._reconstruct": _reconstruct, "multiarray.scalar": _scalar,
+                           "numeric._frombuffer": _frombuffer}.items()
+}
+
+
+def plain(value):
+    """`value` with ordinary arrays in place of those still of the unpickler's type, in all plain containers."""
+    if isinstance(value, dict):
+        for key in value:
+            value[key] = plain(value[key])
+    elif isinstance(value, list):
+        value[:] = [plain(item) for item in value]
+    elif type(value) is tuple:
+        return tuple(plain(item) for item in value)
+    elif isinstance(value, np.ndarray):
+        value = value.view(np.ndarray)
+        if value.dtype.hasobject:
+            for place in np.ndindex(value.shape):
+                value[place] = plain(value[place])
+    return value
 
 
 def encode_latin1(text, encoding):
@@ -40,16 +111,7 @@ def _admitted_globals():
     admitted |= {("__builtin__", name): value for (_, name), value in list(admitted.items())}
     admitted[("collections", "OrderedDict")] = collections.OrderedDict
     admitted[("_codecs", "encode")] = encode_latin1
-    admitted[("numpy", "ndarray")] = np.ndarray
-    admitted[("numpy", "dtype")] = np.dtype
-    for name, function in numpy_internals().items():
-        module, _, attribute = name.partition(".")
-        for core in ("numpy.core", "numpy._core"):
-            admitted[(f"{core}.{module}", attribute)] = function
-    for code in np.typecodes["All"]:
-        # Pickled arrays name the class of their dtype in some versions (numpy.dtypes.Float64DType).
-        dtype_class = type(np.dtype(code))
-        admitted[(dtype_class.__module__, dtype_class.__name__)] = dtype_class
+    admitted |= {tuple(name.rsplit(".", 1)): value for name, value in NUMPY_GLOBALS.items()}
     return admitted
 
 
@@ -94,7 +156,7 @@ def _read_array(stream):
     if not dtype.hasobject:
         stream.seek(0)
         return np.lib.format.read_array(stream, allow_pickle=False)
-    array = PlainUnpickler(stream).load()
+    array = plain(PlainUnpickler(stream).load())
     if not isinstance(array, np.ndarray) or array.size != int(np.prod(shape)):
         raise ValueError("holds an object array whose pickle is not that array")
     array = array.reshape(shape)

@@ -1,6 +1,7 @@
 """A training run: epochs, schedule, checkpoints, logs, and continuing exactly where it stopped."""
 import csv
 import math
+import operator
 import time
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from common import checkpoint
 from common.engine import EpochProgress, StopSignals, predict_each, train_one_epoch
 from common.loss import joint_errors, mpjpe
 from common.ranger import load_released_state
-from common.utils import CheckpointError, Interrupted, atomic_path
+from common.utils import CheckpointError, Interrupted, atomic_path, require
 
 FINAL_LEARNING_RATE = 1e-5
+COLUMNS = ("epoch", "time", "lr", "3d_train", "3d_eval", "3d_valid")  # of the table; minutes and mm
 BN_MOMENTUM = 0.1, 0.001  # of the first epoch, and towards the last
 SETTINGS_OF_A_RUN = ("epochs", "batch_size", "learning_rate", "lr_schedule", "lr_decay", "data_augmentation", "stride",
                      "random_move", "subset", "downsample", "dropout", "amp", "seed", "clip_grad_norm", "debug",
@@ -32,6 +34,14 @@ def bn_momentum(epoch, epochs):
     """The batch-norm momentum of an epoch, counted from 0: an exponential from 0.1 to 0.001."""
     first, last = BN_MOMENTUM
     return first * (last / first) ** (epoch / epochs)
+
+
+def compiled(model, epochs):
+    """`model` under torch.compile, which compiles anew in every epoch: the batch-norm momentum is a constant to it."""
+    for limit in ("recompile_limit", "cache_size_limit"):  # the second is the name until torch 2.6
+        if hasattr(torch._dynamo.config, limit):
+            setattr(torch._dynamo.config, limit, 2 * epochs + 16)
+    return torch.compile(model)
 
 
 class PoseCriterion:
@@ -60,22 +70,35 @@ class TrainingRun:
         self.model, self.optimizer, self.generator, self.processes = model, optimizer, generator, processes
         self.train_sequences, self.test_sequences = train_sequences, test_sequences
         self.mm_per_unit = mm_per_unit
-        self.epoch, self.history, self.best = 0, [], None
+        self.epoch, self.history = 0, []
         self.progress, self._seconds = EpochProgress(), 0.0
+        # Found missing now, not after the first epoch.
+        if args.export_training_curves:
+            require("matplotlib", "matplotlib")
+        if args.tensorboard:
+            require("tensorboard", "tensorboard")
 
     def path(self, kind):
         return self.folder / f"{self.stem}_{kind}"
+
+    @property
+    def criterion(self):
+        """What the best epoch is chosen by: the validation error, or the training loss where there is none."""
+        return "3d_train" if self.args.no_eval else "3d_valid"
+
+    @property
+    def best(self):
+        """The lowest error so far in mm, or None."""
+        return min((row[self.criterion] for row in self.history if self.criterion in row), default=None)
 
     def run(self):
         """Train the epochs that are left. Raises Interrupted after saving on Ctrl-C or SIGTERM."""
         wrapped = self.processes.wrap(self.model)
         if self.args.compile:
-            wrapped = torch.compile(wrapped)
+            wrapped = compiled(wrapped, self.args.epochs)
         criterion = PoseCriterion(self.model)
         with StopSignals() as stop:
-            self._remove_leftovers()
-            if self.epoch == 0 and self.progress.batches == 0:
-                self._save(self.path("last.bin"))  # a kill in the first epoch can be resumed too
+            self._prepare_folder()
             try:
                 while self.epoch < self.args.epochs:
                     self._train_epoch(wrapped, criterion, stop)
@@ -84,6 +107,8 @@ class TrainingRun:
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.progress.batches} batches; continue "
                                   f"with --resume {self.path('last.bin').name}") from None
         self._finish_logs()
+        if self.processes.any(stop.requested):
+            raise Interrupted(f"stopped after the last epoch; evaluate with --evaluate {self.path('supervised.bin')}")
 
     def _train_epoch(self, wrapped, criterion, stop):
         args, started = self.args, time.monotonic()
@@ -113,8 +138,6 @@ class TrainingRun:
         def measure(prediction, sequence):
             return float(joint_errors(prediction, sequence.positions).mean()), len(sequence)
 
-        # Several processes must leave a loop together; they do so before the next training batch.
-        stop = stop if self.processes.world_size == 1 else None
         parts = predict_each(self.model, sequences, measure, self.processes, amp=self.args.amp, stop=stop, desc=desc)
         errors, frames = zip(*parts, strict=True)
         return float(np.average(errors, weights=frames)) * self.mm_per_unit
@@ -124,29 +147,36 @@ class TrainingRun:
         self.generator.finish_epoch()
         self.history.append(row)
         self._print(row)
-        improved = "3d_valid" in row and (self.best is None or row["3d_valid"] < self.best)
-        if improved:
-            self.best = row["3d_valid"]
-        # The last state is written last: a kill before it repeats the epoch and writes the same files again.
-        paths = [self.path("supervised.bin")] if improved else []
+        earlier = [past[self.criterion] for past in self.history[:-1] if self.criterion in past]
+        paths = [self.path("supervised.bin")] if row[self.criterion] < min(earlier, default=math.inf) else []
         if self.epoch % self.args.checkpoint_frequency == 0:
             paths.append(self.path(f"supervised_epoch_{self.epoch}.bin"))
-        self._log(row)
+        # The last state is written last: a kill before it repeats the epoch and writes the same files again.
         for path in [*paths, self.path("last.bin")]:
             self._save(path)
+        self._log(row)
 
     def _print(self, row):
         if self.processes.is_main:
-            errors = " ".join(f"{name} {row[name]:f}" for name in ("3d_train", "3d_eval", "3d_valid") if name in row)
+            errors = " ".join(f"{name} {row[name]:.1f}" for name in ("3d_train", "3d_eval", "3d_valid") if name in row)
             print(f"[{row['epoch']}] time {row['time']:.2f} lr {row['lr']:f} {errors}", flush=True)
 
     # ---- checkpoints
 
-    def _remove_leftovers(self):
-        """Delete half-written files of a run of this name that was killed."""
+    def _prepare_folder(self):
+        """Clear what a killed run left half-written; write the state that a kill in the first epoch goes back to."""
+        last = self.path("last.bin")
         if self.processes.is_main:
             for leftover in self.folder.glob(f".{self.stem}_*.tmp.*"):
                 leftover.unlink(missing_ok=True)
+        if self.epoch or self.progress.batches:
+            self._write_table()  # a kill may have come between the last state and its line in the table
+            return
+        if self.processes.is_main and last.exists():
+            kept = self.path("last_before.bin")
+            last.replace(kept)
+            print(f"INFO: {last} was of an earlier run (--resume continues it): kept as {kept.name}")
+        self._save(last)
 
     def _state(self, processes):
         """What the released checkpoints hold, and under `suite` what an exact continuation needs besides."""
@@ -157,9 +187,8 @@ class TrainingRun:
             "optimizer": self.optimizer.state_dict(),
             "model_pos": self.model.state_dict(),
             "suite": {
-                "architecture": architecture(self.model),
+                "architecture": checkpoint.architecture(self.model),
                 "settings": {name: getattr(self.args, name) for name in SETTINGS_OF_A_RUN},
-                "best": self.best,
                 "history": self.history,
                 "seconds": self._seconds,
                 "processes": processes,
@@ -180,16 +209,19 @@ class TrainingRun:
         checkpoint.load_into(self.model, state, path)
         suite = state.get("suite") or {}
         try:
-            self.epoch = int(state["epoch"])
+            self.epoch = operator.index(state["epoch"])
+            if self.epoch < 0:
+                raise ValueError(f"epoch {self.epoch}")
             self._resume_optimizer(state["optimizer"], suite)
             self.generator.set_random_state(state["random_state"])
-            self.history, self.best = list(suite.get("history", [])), suite.get("best")
-            self._seconds = suite.get("seconds", 0.0)
+            self.history = [{name: float(row[name]) for name in COLUMNS if name in row} | {"epoch": int(row["epoch"])}
+                            for row in suite.get("history", [])]
+            self._seconds = float(suite.get("seconds", 0))
+            settings = dict(suite.get("settings", {}))
             self._resume_process(suite.get("processes"))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise CheckpointError(f"{path}: not a training state ({type(error).__name__}: {error}); --resume takes "
                                   "checkpoints that a training run wrote") from None
-        settings = suite.get("settings", {})
         changed = [name for name, value in settings.items() if getattr(self.args, name, value) != value]
         if changed and self.processes.is_main:
             print(f"INFO: resumed with other settings than before: {', '.join(changed)}; the result will differ")
@@ -219,21 +251,24 @@ class TrainingRun:
     # ---- logs
 
     def _log(self, row):
+        self._write_table()
         if not self.processes.is_main:
             return
-        columns = ["epoch", "time", "lr", "3d_train", "3d_eval", "3d_valid"]
-        with atomic_path(self.path("log.csv")) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(self.history)
         if self.args.tensorboard:
             writer = self._tensorboard()
-            for name in columns[2:]:
+            for name in COLUMNS[2:]:
                 if name in row:
                     writer.add_scalar(name, row[name], row["epoch"])
             writer.flush()
-        if self.args.export_training_curves and len(self.history) > 1:
+        if self.args.export_training_curves:
             draw_training_curves(self.history, self.path("curves.png"))
+
+    def _write_table(self):
+        if self.processes.is_main:
+            with atomic_path(self.path("log.csv")) as temporary, open(temporary, "w", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS, restval="")
+                writer.writeheader()
+                writer.writerows(self.history)
 
     def _tensorboard(self):
         if not hasattr(self, "_writer"):
@@ -248,15 +283,6 @@ class TrainingRun:
             self._writer.close()
 
 
-def architecture(model):
-    """What builds the network again, as plain values for the checkpoint."""
-    return {
-        "dataset": model.dataset, "joints_in": model.num_joints_in, "joints_out": model.num_joints_out,
-        "filter_widths": list(model.filter_widths), "causal": model.causal, "pose_sequence": model.pose_sequence,
-        "channels": model.expand_gcn.tcn1.conv.out_channels,
-    }
-
-
 def draw_training_curves(history, path):
     """Training, training-set and validation MPJPE in mm over the epochs, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -269,7 +295,7 @@ def draw_training_curves(history, path):
     for name, label in labels.items():
         points = [(row["epoch"], row[name]) for row in history if name in row]
         if points:
-            axes.plot(*zip(*points, strict=True), label=label)
+            axes.plot(*zip(*points, strict=True), label=label, marker=".")
     axes.set(xlabel="epoch", ylabel="MPJPE (mm)", yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()

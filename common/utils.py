@@ -1,5 +1,6 @@
 """Errors with their exit status, progress bars, seeds and atomic writing."""
 import contextlib
+import importlib
 import os
 import random
 import signal
@@ -77,6 +78,8 @@ def run_script(main, get_args):
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", DataError.exit_status, args)
+    except Exception as error:
+        _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where; please report it)", 1, args)
 
 
 def _fail(message, status, args=None):
@@ -85,6 +88,14 @@ def _fail(message, status, args=None):
     line = " ".join(message.split())
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr, flush=True)
     sys.exit(status)
+
+
+def require(module, package):
+    """Import `module`, or raise DependencyError with the pip line of `package`."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise DependencyError(f"{module} is not installed: pip install {package}") from None
 
 
 def progress(iterable=None, **kwargs):

@@ -9,12 +9,11 @@ from common.camera import (
     normalize_screen_coordinates,
     project_to_2d,
     project_to_2d_linear,
-    quaternion_from_rotation,
     world_to_camera,
 )
 from common.h36m_dataset import h36m_cameras
 from common.humaneva_dataset import humaneva_cameras
-from common.quaternion import qinverse, qmul, qrot
+from common.quaternion import qinverse, qrot
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -69,15 +68,12 @@ def test_world_and_screen_maps_come_back():
     np.testing.assert_allclose(image_coordinates(normalize_screen_coordinates(pixels, 1000, 1002), 1000, 1002), pixels)
 
 
-def test_quaternions_compose_invert_and_come_from_matrices():
+def test_an_inverse_rotation_undoes_it():
     rng = np.random.default_rng(4)
-    q, r = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 4)))
-    v = rng.normal(size=3)
-    np.testing.assert_allclose(qrot(qmul(q, r), v), qrot(q, qrot(r, v)))
+    q, v = rng.normal(size=4), rng.normal(size=(5, 3))
+    q /= np.linalg.norm(q)
     np.testing.assert_allclose(qrot(qinverse(q), qrot(q, v)), v)
-    for quaternion in (q, np.array([0.0, 1, 0, 0]), np.array([0.0, 0, 1, 0]), np.array([1e-9, 0, 0, 1])):
-        matrix = qrot(quaternion, np.eye(3)).T
-        np.testing.assert_allclose(qrot(quaternion_from_rotation(matrix), v), matrix @ v, atol=1e-8)
+    np.testing.assert_allclose(np.linalg.norm(qrot(q, v), axis=-1), np.linalg.norm(v, axis=-1))
 
 
 def test_screen_coordinates_of_three_components_are_refused():
