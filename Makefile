@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Train, evaluate and render on demo people: what comes out lies in output/.
 demo: .venv/ready
 	$(BIN)/python prepare_data_demo.py --output output/data --frames 60
-	$(BIN)/python run_s-agcn.py -d demo --data-dir output/data -c output -arc 3,3 -ch 16 -b 32 -e 3 --stride 2 -da -tta
+	$(BIN)/python run_s-agcn.py -d demo --data-dir output/data -c output -arc 3,3 -ch 16 -b 32 -e 3 --stride 3 -da -tta
 	$(BIN)/python run_s-agcn.py -d demo --data-dir output/data -c output -arc 3,3 -ch 16 -tta --evaluate --render \
 		--viz-subject S9 --viz-action Walking --viz-size 3 --viz-output output/walking.mp4 \
 		--viz-export output/walking.npz
