@@ -131,7 +131,7 @@ def measure_memory(args):
 
 
 EPOCH = """
-import resource, sys
+import pathlib, resource, sys
 from common.arguments import lifting_parser, parse_lifting_args
 from common.distributed import Processes
 from common.lifting import build_model, load_data, make_generator
@@ -140,7 +140,11 @@ data = load_data(args)
 sequences = data.sequences(args, data.dataset.subjects())
 generator = make_generator(args, data, build_model(args, data, "h36m"), sequences, Processes("cpu"))
 windows = sum(len(inputs) for _, _, inputs in generator.next_epoch())
-print(windows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
+status = pathlib.Path("/proc/self/status")
+if status.exists():  # on Linux the figure above begins with that of the process that started this one
+    peak = int(status.read_text().split("VmHWM:")[1].split()[0]) / 1e6
+print(windows, peak)
 """
 
 

@@ -71,6 +71,7 @@ class TrainingRun:
         self.train_sequences, self.test_sequences = train_sequences, test_sequences
         self.mm_per_unit = mm_per_unit
         self.epoch, self.history = 0, []
+        self.continued = False  # whether these are the next epochs of a run of ours
         self.progress, self._seconds = EpochProgress(), 0.0
         # Found missing now, not after the first epoch.
         if args.export_training_curves:
@@ -164,19 +165,16 @@ class TrainingRun:
     # ---- checkpoints
 
     def _prepare_folder(self):
-        """Clear what a killed run left half-written; write the state that a kill in the first epoch goes back to."""
-        last = self.path("last.bin")
+        """Clear what a killed run left half-written, and keep what an earlier run left whole."""
         if self.processes.is_main:
             for leftover in self.folder.glob(f".{self.stem}_*.tmp.*"):
                 leftover.unlink(missing_ok=True)
-        if self.epoch or self.progress.batches:
-            self._write_table()  # a kill may have come between the last state and its line in the table
-            return
-        if self.processes.is_main and last.exists():
-            kept = self.path("last_before.bin")
-            last.replace(kept)
-            print(f"INFO: {last} was of an earlier run (--resume continues it): kept as {kept.name}")
-        self._save(last)
+            earlier = [] if self.continued else [self.path("last.bin"), self.path("supervised.bin")]
+            for path in filter(Path.exists, earlier):
+                kept = path.replace(path.with_stem(f"{path.stem}_before"))
+                print(f"INFO: {path} is of an earlier run: kept as {kept.name}")
+        self._write_table()  # a kill may have come between the last state and its line in the table
+        self._save(self.path("last.bin"))  # a kill in the first epoch goes back to it
 
     def _state(self, processes):
         """What the released checkpoints hold, and under `suite` what an exact continuation needs besides."""
@@ -212,6 +210,7 @@ class TrainingRun:
             self.epoch = operator.index(state["epoch"])
             if self.epoch < 0:
                 raise ValueError(f"epoch {self.epoch}")
+            self.continued = bool(suite)
             self._resume_optimizer(state["optimizer"], suite)
             self.generator.set_random_state(state["random_state"])
             self.history = [{name: float(row[name]) for name in COLUMNS if name in row} | {"epoch": int(row["epoch"])}

@@ -123,6 +123,16 @@ def test_what_a_kill_left_half_written_is_removed(demo_data, tmp_path):
     assert not leftover.exists()
 
 
+def test_a_new_run_keeps_the_files_of_an_earlier_one(demo_data, tmp_path):
+    assert run_script(*command(demo_data, tmp_path, "-e", 1, "--debug")).status == 0
+    files = {name: (tmp_path / name).read_bytes() for name in (LAST, BEST)}
+    again = run_script(*command(demo_data, tmp_path, "-e", 1, "--debug", "--seed", 5))
+    assert again.status == 0 and "kept as 4_gt_9_last_before.bin" in again.out
+    for name, content in files.items():
+        assert (tmp_path / name.replace(".bin", "_before.bin")).read_bytes() == content
+        assert (tmp_path / name).read_bytes() != content
+
+
 def test_two_processes_train_resume_and_evaluate_like_one(demo_data, tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     whole = run_script(*command(demo_data, tmp_path / "a"), launcher=launcher)
