@@ -43,19 +43,21 @@ def predict(model, x, dtype):
     units = [fold_unit(unit, dtype) for unit in [model.expand_gcn, *model.layers_tcngcn]]
     x = model.normalised(x).to(dtype).contiguous(memory_format=torch.channels_last)
     part = min(GROUP_WINDOWS, -(-len(x) // torch.get_num_threads()))
-    outputs = in_threads(lambda group: _predict_group(model, units, group), x.split(max(1, part)))
+    parts = x.split(max(1, part))
+    sharers = min(len(parts), torch.get_num_threads())
+    outputs = in_threads(lambda group: _predict_group(model, units, group, sharers), parts)
     if model.pose_sequence:
         return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
     return torch.cat(outputs)
 
 
-def _predict_group(model, units, x):
+def _predict_group(model, units, x, sharers):
     sequences, parameter = [], model.data_bn.weight.dtype
     exchanged = x.new_empty(0)
     for i, width in enumerate(model.filter_widths):
         windows, _, joints, frames = x.shape
         channels = len(units[0].temporal.bias)
-        level = blocks(windows, channels * joints * frames)
+        level = blocks(windows, channels * joints * frames, sharers)
         # Memory for all blocks is taken at once: what is taken between those of the blocks keeps them apart.
         result = x.new_empty((windows, joints, frames // width, channels)).permute(0, 3, 1, 2)
         room = level[0].stop * (SUBSETS + 1) * joints * frames * max(channels, model.in_features)

@@ -12,9 +12,12 @@ import torch
 BLOCK_NUMBERS = 2000 * 17 * 96
 
 
-def blocks(windows, numbers):
-    """Slices of a batch of `windows`, each of which has tensors of `numbers` numbers."""
-    step = max(1, BLOCK_NUMBERS // numbers)
+def blocks(windows, numbers, sharers=1):
+    """Slices of a batch of `windows`, each of which has tensors of `numbers` numbers.
+
+    sharers: threads that work on blocks of their own at the same time, in the same cache.
+    """
+    step = max(1, BLOCK_NUMBERS // sharers // numbers)
     return [slice(start, min(start + step, windows)) for start in range(0, windows, step)]
 
 
