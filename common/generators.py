@@ -131,9 +131,6 @@ class ChunkedGenerator:
         self._target_rows = np.concatenate(targets) if targets else None
         self._camera_rows = np.concatenate(cameras) if cameras else None
 
-    def __len__(self):
-        return self.num_batches()
-
     def num_batches(self):
         """Batches in an epoch; a last batch with less than one window for each process is left out."""
         full, rest = divmod(len(self._input_rows), self.batch_size)

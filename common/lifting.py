@@ -101,7 +101,7 @@ def stem(args):
 
 
 def train(args, data, model, processes, say=print):
-    """Train, keep checkpoints, and evaluate the best one (the last one with --no-eval)."""
+    """Train, keep checkpoints, and evaluate the best one."""
     checkpoint.check_writable(args.checkpoint)
     train_sequences = data.sequences(args, args.subjects_train, args.subset)
     test_sequences = data.sequences(args, args.subjects_test)
