@@ -3,11 +3,11 @@
     python prepare_data_demo.py                      # about 34,000 frames of motion, 4 cameras, into data/
     python prepare_data_demo.py --frames 1000        # longer sequences
     python run_s-agcn.py -d demo -k gt               # train on it; -k detected: with a detector's noise
+    python prepare_data_demo.py --raw 3dhp           # a miniature MPI-INF-3DHP in its original files, into data/raw/
 """
 import argparse
-import json
-import zipfile
-import zlib
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,24 @@ import numpy as np
 from common.arguments import OneLineParser, natural, positive
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_17, H36M_KEPT
+from common.prepared import is_made, write
 from common.synthetic import ACTIONS, SUBJECTS, action_kind, detect, make_motion, project_views
-from common.utils import DataError, UsageError, atomic_path, progress, run_script
+from common.synthetic_raw import write_mpi_inf_3dhp
+from common.utils import DataError, UsageError, progress, run_script
 
 RECIPE = 1  # raised when the motion or the noise changes: files made before are then no longer the same data
+RAW_RECIPE = 1  # the same for the raw trees
+# Per raw dataset: the usual folder, what writes it, and what reads it.
+RAW = {"3dhp": (Path("data/raw/mpi_inf_3dhp"), write_mpi_inf_3dhp, "prepare_data_3dhp.py --source")}
+RAW_MARK = "demo.npz"  # says that a raw tree is made of demo people, and with which settings
 TRIALS = ("", " 1")  # Human3.6M, too, holds every action twice: `Walking` and `Walking 1`
 
 
 def get_args():
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", "--data-dir", dest="output", type=Path, default=Path("data"), metavar="DIR",
-                        help="folder of the .npz files (default: data)")
+    parser.add_argument("--raw", choices=list(RAW), help="write a raw dataset in its original files instead")
+    parser.add_argument("--output", "--data-dir", dest="output", type=Path, metavar="DIR",
+                        help="folder of the .npz files (default: data) or of the raw dataset (default: data/raw/...)")
     parser.add_argument("--seed", type=natural, default=0, metavar="N",
                         help="another seed, other motions of the same people (default: 0)")
     parser.add_argument("--frames", type=positive, default=300, metavar="N",
@@ -39,6 +46,10 @@ def get_args():
     args = parser.parse_args()
     args.subjects = split_names(args.subjects, "--subjects")
     args.actions = split_names(args.actions, "--actions")
+    for name in ("subjects", "actions"):
+        if args.raw and name in parser.typed:
+            raise UsageError(f"--{name} does not apply to --raw {args.raw}: a raw dataset has its own; leave it out")
+    args.output = args.output or (RAW[args.raw][0] if args.raw else Path("data"))
     return args
 
 
@@ -99,29 +110,33 @@ def settings_of(args):
             "actions": sequence_names(args.actions)}
 
 
-def is_made(path, settings):
-    """Whether `path` holds these settings' data; DataError where it holds something else."""
-    if not path.exists():
-        return False
-    try:
-        with np.load(path) as archive:
-            found = json.loads(str(archive["settings"]))
-        differing = [name for name, value in settings.items() if found[name] != value]
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} exists and is not a file of this script; --force replaces it") from error
-    if differing:
-        raise DataError(f"{path} was made with other {' and '.join(differing)}; --force makes it anew, "
-                        "--output DIR puts the new files elsewhere")
-    return True
-
-
-def write(path, settings, **arrays):
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, settings=np.array(json.dumps(settings)), **arrays)
-    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+def make_raw(args):
+    """Write the raw tree beside its place and move it there when it is whole; another tree is never written over."""
+    _, write_tree, reader = RAW[args.raw]
+    settings = {"recipe": RAW_RECIPE, "raw": args.raw, "seed": args.seed, "frames": args.frames}
+    mark = args.output / RAW_MARK
+    if not mark.exists() and args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
+        raise DataError(f"{args.output} exists and holds other files than demo people; name another folder by --output")
+    if not args.force and is_made(mark, settings):
+        print(f"{args.output}: exists, kept; --force writes it anew")
+    else:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{args.output.name}.", dir=args.output.parent) as temporary:
+            made = Path(temporary)
+            write_tree(made, frames=args.frames, seed=args.seed)
+            write(made / RAW_MARK, settings, quiet=True)
+            for path in sorted(filter(Path.is_file, made.rglob("*"))):
+                target = args.output / path.relative_to(made)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target)
+        print(f"wrote {args.output} ({args.frames} frames a sequence)")
+    print(f"next: python {reader} {args.output}")
 
 
 def main(args):
+    if args.raw:
+        make_raw(args)
+        return
     check_args(args)
     settings = settings_of(args)
     paths = [args.output / f"data_{name}.npz" for name in ("3d_demo", "2d_demo_gt", "2d_demo_detected")]

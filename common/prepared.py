@@ -1,0 +1,40 @@
+"""The files that the prepare scripts make: written with their settings inside, and so known again by the next run."""
+import json
+import zipfile
+import zlib
+
+import numpy as np
+
+from common.utils import DataError, atomic_path
+
+
+def is_made(path, settings, renewing=()):
+    """Whether the npz file `path` holds these settings' data, so that it can be kept.
+
+    `renewing` names settings that make the file anew when they differ (the state of the sources, say): False then, as
+    where there is no file. DataError where another setting differs or the file is not one of the suite's.
+    """
+    if not path.exists():
+        return False
+    try:
+        with np.load(path) as archive:
+            found = json.loads(str(archive["settings"]))
+        differing = [name for name, value in settings.items() if found[name] != value]
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} exists and is not a file of this script; --force replaces it") from error
+    refused = [name for name in differing if name not in renewing]
+    if refused:
+        raise DataError(f"{path} was made with other {' and '.join(refused)}; --force makes it anew, "
+                        "--output DIR puts the new files elsewhere")
+    return not differing
+
+
+def write(path, settings, quiet=False, **arrays):
+    """Write `arrays` and their settings (what JSON can hold) as an npz file; `path` is whole at every moment.
+
+    Says so, unless `quiet`. WriteError where it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, settings=np.array(json.dumps(settings)), **arrays)
+    if not quiet:
+        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
