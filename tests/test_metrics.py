@@ -3,7 +3,7 @@ import pytest
 import torch
 from conftest import GOLDEN
 
-from common.loss import auc, mean_velocity_error, mpjpe, n_mpjpe, p_mpjpe, pck
+from common.loss import AUC_THRESHOLDS_MM, auc, mean_velocity_error, mpjpe, n_mpjpe, p_mpjpe, pck, pck_curve
 
 
 @pytest.fixture
@@ -74,6 +74,16 @@ def test_pck_and_auc_equal_the_official_evaluation():
         errors = np.linalg.norm(golden[f"TS{i}_pred"] - golden[f"TS{i}_gt"], axis=-1)
         assert pck(errors) == pytest.approx(tables["PCK"][i], abs=1e-6)
         assert auc(errors) == pytest.approx(tables["AUC"][i], abs=1e-6)
+
+
+def test_a_pck_curve_holds_the_pck_of_every_threshold_and_its_mean_is_the_auc():
+    errors = np.random.default_rng(5).choice(np.arange(0, 200, 2.5), (30, 17))
+    for joints in (range(14), [2, 5]):
+        curve = pck_curve(errors, AUC_THRESHOLDS_MM, joints)
+        counted = [(errors[:, list(joints)] < threshold).mean() * 100 for threshold in range(0, 151, 5)]
+        assert curve == pytest.approx(counted, abs=1e-12)
+        assert curve == pytest.approx([pck(errors, threshold, joints) for threshold in range(0, 151, 5)])
+        assert auc(errors, joints) == pytest.approx(np.mean(counted), abs=1e-12)
 
 
 def test_shapes_that_differ_are_refused():
