@@ -125,7 +125,8 @@ def make_raw(args):
             made = Path(temporary)
             write_tree(made, frames=args.frames, seed=args.seed)
             write(made / RAW_MARK, settings, quiet=True)
-            for path in sorted(filter(Path.is_file, made.rglob("*"))):
+            mark.unlink(missing_ok=True)  # moved last, it says that the tree is whole
+            for path in sorted(filter(Path.is_file, made.rglob("*")), key=lambda path: path.name == RAW_MARK):
                 target = args.output / path.relative_to(made)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, target)

@@ -1,0 +1,298 @@
+"""Prepare MPI-INF-3DHP: the annotations of its owners, in the two files that training reads.
+
+    python prepare_data_3dhp.py --source PATH        # PATH holds S1/Seq1/annot.mat ... and the test set
+    python prepare_data_demo.py --raw 3dhp           # no licence yet? demo people in the same files
+
+The poses are `univ_annot3`, people scaled to one height, in millimetres; eight cameras, 17 joints. The test set is
+looked for in PATH and in PATH/mpi_inf_3dhp_test_set (TS1/annot_data.mat ...). Source: Mehta et al., 3DV 2017.
+"""
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from common.arguments import OneLineParser
+from common.keypoints import MPI_INF_3DHP_17
+from common.mpi3dhp_dataset import (
+    ACTIVITIES,
+    GROUND_TRUTH,
+    JOINTS_OF_28,
+    TEST_SEQUENCES,
+    TRAINING_CAMERAS,
+    TRAINING_SEQUENCES,
+)
+from common.prepared import is_made, write
+from common.utils import DataError, UsageError, progress, require, run_script
+
+RECIPE = 1  # raised when the same sources come to give other files
+JOINTS_OF_A_FILE = 28
+CHANNELS = {"annot2": 2, GROUND_TRUTH: 3}
+TEST_FOLDERS = ("", "mpi_inf_3dhp_test_set", "mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set", "test")
+SUBJECTS = tuple(dict.fromkeys(name.split()[0] for name in TRAINING_SEQUENCES))
+AGAIN = "copy it again from its owners"
+
+
+def get_args():
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True, metavar="PATH",
+                        help="folder of the raw dataset, with S1/Seq1/annot.mat and so on")
+    parser.add_argument("--output", "--data-dir", dest="output", type=Path, default=Path("data/s-agcn"), metavar="DIR",
+                        help="folder of the .npz files (default: %(default)s)")
+    parser.add_argument("--subjects", default=",".join(SUBJECTS), metavar="LIST",
+                        help="training subjects, comma-separated (default: %(default)s)")
+    parser.add_argument("--only", choices=["train", "test"],
+                        help="prepare one of the two files; evaluation needs the test file only")
+    parser.add_argument("--force", action="store_true", help="write the files anew where they exist")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args()
+    if args.only == "test" and "subjects" in parser.typed:
+        raise UsageError("--subjects does not apply to --only test: it names training subjects; leave one out")
+    args.subjects = list(dict.fromkeys(name.strip() for name in args.subjects.split(",") if name.strip()))
+    for subject in args.subjects:
+        if subject not in SUBJECTS:
+            raise UsageError(f"--subjects: unknown subject {subject!r}; choose from {', '.join(SUBJECTS)}")
+    if not args.subjects:
+        raise UsageError("--subjects: names nothing; leave it out for all")
+    return args
+
+
+def find_training_files(source, subjects):
+    """{"S1 Seq1": path} of the sequences of `subjects`."""
+    return {name: source.joinpath(*name.split(), "annot.mat") for name in TRAINING_SEQUENCES
+            if name.split()[0] in subjects}
+
+
+def find_test_files(source):
+    """{"TS1": path}, in the first of the usual folders that holds any; DataError where none does."""
+    folders = [source / folder for folder in TEST_FOLDERS]
+    for folder in folders:
+        files = {name: folder / name / "annot_data.mat" for name in TEST_SEQUENCES}
+        if any(path.exists() for path in files.values()):
+            return files
+    raise DataError(f"{folders[0] / 'TS1' / 'annot_data.mat'}: the test set (TS1 to TS6) is not there, nor in "
+                    f"{', '.join(map(str, folders[1:]))}; put it there, or prepare the rest by --only train")
+
+
+def check_files(files):
+    """Every file is there and can be read: nothing is begun that cannot end."""
+    missing = [name for name, path in files.items() if not path.is_file()]
+    if missing:
+        others = f" (and {', '.join(missing[1:])})" if missing[1:] else ""
+        raise DataError(f"{files[missing[0]]}: {missing[0]} is missing{others}; put it there, or name another "
+                        "--source; --subjects and --only leave parts out")
+    for name, path in files.items():
+        try:
+            with open(path, "rb") as file:
+                file.read(1)
+        except OSError as error:
+            raise DataError(f"{path}: {name} could not be read ({error.strerror or error}); check its permissions or "
+                            f"{AGAIN}") from None
+
+
+def kind_of(path):
+    """What sort of file it is, by its first bytes: "MATLAB 5", "MATLAB 7.3", "HDF5" or "of an unknown kind"."""
+    with open(path, "rb") as file:
+        start = file.read(1024)
+    for kind, text in (("MATLAB 5", b"MATLAB 5.0"), ("MATLAB 7.3", b"MATLAB 7.3")):
+        if start.startswith(text):
+            return kind
+    return "HDF5" if b"\x89HDF" in (start[:4], start[512:516]) else "of an unknown kind"
+
+
+def source_error(path, error):
+    """What to raise for a file that its library could not read."""
+    return DataError(f"{path}: damaged or truncated ({type(error).__name__}: {error}); {AGAIN}")
+
+
+def read_cells(path, name, variable):
+    """One annotation of a training sequence: per camera used (frames, 17, 2 or 3), float32."""
+    try:
+        content = require("scipy.io", "scipy").loadmat(path, variable_names=[variable])
+    except Exception as error:  # a damaged file raises about anything
+        raise source_error(path, error) from None
+    if variable not in content:
+        raise DataError(f"{path}: {name} has no variable {variable}; {AGAIN}")
+    cells = content[variable]
+    if cells.dtype != object:
+        raise DataError(f"{path}: {name} {variable} is an array of shape {cells.shape}, not a cell per camera; {AGAIN}")
+    cells = cells.ravel()  # (14, 1) as published, or (1, 14)
+    views = []
+    for camera in TRAINING_CAMERAS:
+        where = f"{path}: {name} camera {camera} {variable}"
+        if camera >= len(cells):
+            raise DataError(f"{where} is missing: the file has {len(cells)} of 14 cameras; {AGAIN}")
+        cell, columns = cells[camera], JOINTS_OF_A_FILE * CHANNELS[variable]
+        if cell.size == 0:
+            raise DataError(f"{where} is empty; {AGAIN}")
+        if cell.dtype.kind not in "iuf" or cell.ndim != 2 or cell.shape[1] != columns:
+            raise DataError(f"{where} has the shape {cell.shape}, not (frames, {columns}): {JOINTS_OF_A_FILE} joints "
+                            f"of {CHANNELS[variable]} numbers; {AGAIN}")
+        with np.errstate(over="ignore"):  # what single precision cannot hold becomes infinite, and is found below
+            view = cell.reshape(len(cell), JOINTS_OF_A_FILE, -1)[:, JOINTS_OF_28].astype(np.float32)
+        check_finite(view, where)
+        views.append(view)
+    return views
+
+
+def check_finite(poses, where):
+    """DataError names the first frame and joint of poses (frames, 17, C) that is not a number."""
+    if not np.isfinite(poses).all():
+        frame, joint = np.argwhere(~np.isfinite(poses).all(-1))[0]
+        raise DataError(f"{where} is not finite at frame {frame} (the first is 0), joint "
+                        f"{MPI_INF_3DHP_17.names()[joint]}; {AGAIN}")
+
+
+def check_lengths(lengths, where):
+    """DataError unless what belongs together, {label: frames}, is equally long; it names the first missing frame."""
+    shortest, longest = min(lengths, key=lengths.get), max(lengths, key=lengths.get)
+    if lengths[shortest] != lengths[longest]:
+        raise DataError(f"{where} {shortest} has {lengths[shortest]} frames and {longest} {lengths[longest]}: frame "
+                        f"{lengths[shortest]} (the first is 0) is missing in {shortest}; {AGAIN}")
+
+
+def read_training(path, name):
+    """A training sequence as published: ([{"0": {"data_2d": (n, 17, 2), "data_3d": (n, 17, 3)}, ...}, fps], notices).
+
+    float32 pixels and millimetres in the camera's space; fps: frames per second; notices: [(what to know, where)].
+    """
+    if kind_of(path) != "MATLAB 5":
+        raise DataError(f"{path}: {name} is {kind_of(path)}, and training annotations are MATLAB 5 files; {AGAIN} "
+                        "(or save it in MATLAB with -v7)")
+    views = {variable: read_cells(path, name, variable) for variable in CHANNELS}  # one variable in memory at a time
+    published, fps = TRAINING_SEQUENCES[name]
+    for number, camera in enumerate(TRAINING_CAMERAS):
+        check_lengths({variable: len(cells[number]) for variable, cells in views.items()},
+                      f"{path}: {name} camera {camera}")
+    found = {f"camera {camera}": len(view) for camera, view in zip(TRAINING_CAMERAS, views["annot2"], strict=True)}
+    check_lengths({camera: min(frames, published) for camera, frames in found.items()}, f"{path}: {name}")
+    notices, frames = [], max(found.values())
+    if frames < published:
+        notices.append(("fewer frames than published, a part of the dataset or demo people",
+                        f"{name} ({frames} of {published})"))
+    elif frames > published:
+        notices.append(("cut to the frames that are published", f"{name} ({published} of {frames})"))
+    cameras = {str(camera): {"data_2d": flat[:published], "data_3d": pose[:published]}
+               for camera, flat, pose in zip(TRAINING_CAMERAS, *views.values(), strict=True)}
+    return [cameras, fps], notices
+
+
+def read_poses(values, where, channels):
+    """Poses (frames, 17, channels) out of a test file's array, in whichever order the axes come.
+
+    MATLAB shows (channels, 17, 1, frames), HDF5 the reverse; a single frame may have lost its axes of length one.
+    """
+    joints, shape = MPI_INF_3DHP_17.num_joints(), values.shape
+    if values.ndim == 2:
+        values = (values if shape[0] == joints else values.T)[None, None]
+    elif values.ndim == 4 and shape[1] != 1:
+        values = values.transpose()
+    if values.ndim != 4 or values.shape[1:] != (1, joints, channels):
+        raise DataError(f"{where} has the shape {shape}, not (frames, 1, {joints}, {channels}) or the reverse: "
+                        f"{joints} joints of {channels} numbers; {AGAIN}")
+    if len(values) == 0:
+        raise DataError(f"{where} is empty; {AGAIN}")
+    values = values[:, 0] * 1.0  # whole numbers too; double precision stays
+    check_finite(values, where)
+    return np.ascontiguousarray(values)
+
+
+def read_labels(values, where, choices):
+    """Labels (frames,) out of (frames, 1) or (1, frames): whole numbers among `choices`."""
+    if sum(length != 1 for length in values.shape) > 1:
+        raise DataError(f"{where} has the shape {values.shape}, not one number per frame; {AGAIN}")
+    values = values.reshape(-1)
+    wrong = np.flatnonzero(~np.isin(values, choices))
+    if len(wrong):
+        raise DataError(f"{where} is {values[wrong[0]]:g} at frame {wrong[0]} (the first is 0), and not one of "
+                        f"{', '.join(map(str, choices))}; {AGAIN}")
+    return values.astype(np.int64)
+
+
+def read_variables(path, name):
+    """The variables {name: array} of a test sequence; `activity_annotation` is left out where the file lacks it."""
+    if kind_of(path) not in ("MATLAB 7.3", "HDF5"):
+        raise DataError(f"{path}: {name} is {kind_of(path)}, and test annotations are MATLAB 7.3 files (HDF5); {AGAIN} "
+                        "(or save it in MATLAB with -v7.3)")
+    h5py, content = require("h5py", "h5py"), {}
+    try:
+        with h5py.File(path, "r") as file:
+            for variable in ("annot2", GROUND_TRUTH, "valid_frame", "activity_annotation"):
+                if variable in file:
+                    content[variable] = np.asarray(file[variable][()])
+    except Exception as error:  # a damaged file raises about anything
+        raise source_error(path, error) from None
+    for variable in ("annot2", GROUND_TRUTH, "valid_frame"):
+        if variable not in content:
+            raise DataError(f"{path}: {name} has no variable {variable}; {AGAIN}")
+    for variable, values in content.items():
+        if values.dtype.kind not in "biuf":
+            raise DataError(f"{path}: {name} {variable} holds no numbers but {values.dtype}; {AGAIN}")
+    return content
+
+
+def read_test(path, name):
+    """A test sequence: ({"data_2d": (n, 17, 2), "data_3d": (n, 17, 3), "valid": (n,), "activity": (n,)}, notices).
+
+    Pixels and millimetres in the precision of the file; valid: bool; activity: its number, absent if the file has none.
+    """
+    content = read_variables(path, name)
+    poses = {variable: read_poses(content[variable], f"{path}: {name} {variable}", channels)
+             for variable, channels in CHANNELS.items()}
+    sequence, notices = {"data_2d": poses["annot2"], "data_3d": poses[GROUND_TRUTH]}, []
+    lengths = {variable: len(values) for variable, values in poses.items()}
+    for label, variable, choices in (("valid", "valid_frame", [0, 1]),
+                                     ("activity", "activity_annotation", list(ACTIVITIES))):
+        if variable in content:
+            sequence[label] = read_labels(content[variable], f"{path}: {name} {variable}", choices)
+            lengths[variable] = len(sequence[label])
+        else:
+            notices.append(("no activity_annotation, so no table by activity", name))
+    check_lengths(lengths, f"{path}: {name}")
+    sequence["valid"] = sequence["valid"].astype(bool)
+    if not sequence["valid"].any():
+        notices.append(("no valid frame, nothing to evaluate", name))
+    return sequence, notices
+
+
+def state_of(files, source):
+    """{name relative to the source: [bytes, time of the last change]}: whether files made from them are up to date."""
+    stats = {path: path.stat() for path in files.values()}
+    return {path.relative_to(source).as_posix(): [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()}
+
+
+def prepare(target, files, read, settings, force):
+    """Write what `read` makes of the `files` to `target`, unless it is there already."""
+    if not force and is_made(target, settings, renewing=("sources",)):
+        print(f"{target}: exists, kept; --force writes it anew")
+        return
+    if target.exists():
+        print(f"INFO: {target} is made anew{'' if force else ', as the source has changed'}")
+    data, notices = {}, {}
+    for name, path in progress(files.items(), desc=target.stem, unit="sequence"):
+        data[name], found = read(path, name)
+        for notice, item in found:
+            notices.setdefault(notice, []).append(item)
+    for notice, items in notices.items():
+        print(f"INFO: {notice}: {', '.join(items)}")
+    write(target, settings, data=np.array(data, dtype=object))
+
+
+def main(args):
+    if not args.source.is_dir():
+        raise DataError(f"{args.source}: no such folder; --source names the folder of the raw MPI-INF-3DHP")
+    parts = {}
+    if args.only != "test":
+        parts["train"] = find_training_files(args.source, args.subjects), read_training, {"subjects": args.subjects}
+    if args.only != "train":
+        parts["test"] = find_test_files(args.source), read_test, {}
+    for files, _, _ in parts.values():
+        check_files(files)
+    print(f"ground truth: {GROUND_TRUTH} (people scaled to one height), millimetres, {len(JOINTS_OF_28)} joints")
+    for part, (files, read, options) in parts.items():
+        settings = {"recipe": RECIPE, "ground_truth": GROUND_TRUTH, **options, "sources": state_of(files, args.source)}
+        prepare(args.output / f"data_{part}_3dhp.npz", files, read, settings, args.force)
+    print(f"next: python main_sagcn_gpus_individual_fc_3dhp.py --dataset 3dhp --root_path {args.output} --frames 81")
+
+
+if __name__ == "__main__":
+    run_script(main, get_args)
