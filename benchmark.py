@@ -137,8 +137,8 @@ from common.distributed import Processes
 from common.lifting import build_model, load_data, make_generator
 args = parse_lifting_args(lifting_parser(""), ["-d", "demo", "--data-dir", sys.argv[1], "-da"])
 data = load_data(args)
-sequences = data.sequences(args, data.dataset.subjects())
-generator = make_generator(args, data, build_model(args, data, "h36m"), sequences, Processes("cpu"))
+args.subjects_train = data.dataset.subjects()
+generator = make_generator(args, data, build_model(args, data), data.training_sequences(args), Processes("cpu"))
 windows = sum(len(inputs) for _, _, inputs in generator.next_epoch())
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
 status = pathlib.Path("/proc/self/status")

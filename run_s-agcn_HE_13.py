@@ -4,6 +4,8 @@
 
 Its network has the graph with 13 well-connected joints that the released weights were trained with.
 """
+import functools
+
 from common.arguments import USUAL_SUBJECTS, lifting_parser, names, parse_lifting_args
 from common.utils import UsageError, run_script
 
@@ -22,11 +24,11 @@ def get_args():
 
 
 def main(args):
-    from common.lifting import run  # torch, which takes seconds: not before the arguments are known to be good
+    from common.lifting import load_data, run  # torch, which takes seconds: not before the arguments are good
 
     if args.dataset not in GRAPHS:
         raise UsageError(f"-d {args.dataset}: this script is for {', '.join(GRAPHS)}; use run_s-agcn.py")
-    run(args, GRAPHS)
+    run(args, functools.partial(load_data, graphs=GRAPHS))
 
 
 if __name__ == "__main__":

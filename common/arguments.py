@@ -1,4 +1,4 @@
-"""One parser for the lifting scripts, in groups; a script sets its own defaults on it."""
+"""One parser for the lifting scripts, in groups; a script sets its own defaults on it and adds its own flags."""
 import argparse
 import math
 import sys
@@ -95,6 +95,17 @@ def widths(value):
     return numbers
 
 
+def boolean(value):
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if value.lower() not in known:
+        raise argparse.ArgumentTypeError(f"{value!r} is neither true nor false (1 and 0 are taken too)")
+    return known[value.lower()]
+
+
+# A flag that turns something on by itself, or as its value says: `-da`, `--data_augmentation True`.
+SWITCH = {"nargs": "?", "const": True, "default": False, "type": boolean, "metavar": "BOOL"}
+
+
 def names(value):
     """A comma-separated list; `*` stands for all and gives None."""
     listed = [name.strip() for name in value.split(",") if name.strip()]
@@ -103,21 +114,36 @@ def names(value):
     return None if listed == ["*"] else listed
 
 
-def lifting_parser(description):
-    """The parser of `run_s-agcn.py` and its variants: VideoPose3D's names, GLA-GCN's defaults."""
+def make_parser(description, groups):
+    """A parser of groups {title: functions that add their flags with the `add_argument` they are given}."""
     parser = OneLineParser(description=description, formatter_class=HelpFormatter)
-    groups = {"data": _data, "checkpoints and evaluation": _checkpoints, "model": _model, "training": _training,
-              "machine": _machine, "rendering": _viz, "VideoPose3D's flags that do not apply": _inapplicable}
-    for title, add_to in groups.items():
-        add_to(parser.add_argument_group(title).add_argument)
+    for title, functions in groups.items():
+        group = parser.add_argument_group(title)
+        for add_to in functions:
+            add_to(group.add_argument)
     return parser
 
 
-def parse_lifting_args(parser, argv=None):
-    """Parse and check; `args.given` names the settings that the user typed."""
+def lifting_parser(description):
+    """The parser of `run_s-agcn.py` and its variants: VideoPose3D's names, GLA-GCN's defaults."""
+    parser = make_parser(description, {
+        "data": [_data, sampling_flags], "checkpoints and evaluation": [checkpoint_flags, _reports],
+        "model": [_architecture, model_flags], "training": [training_flags], "machine": [machine_flags],
+        "rendering": [_viz], "VideoPose3D's flags that do not apply": [_inapplicable]})
+    parser.set_defaults(refine=False)  # the refinement is trained and evaluated by the MPI-INF-3DHP script
+    return parser
+
+
+def parse(parser, argv=None):
+    """Parse; `args.given` names the settings that the user typed."""
     args = parser.parse_args(argv)
     args.given = [name for name in vars(args) if name in parser.typed]
-    return check_lifting_args(args)
+    return args
+
+
+def parse_lifting_args(parser, argv=None):
+    """Parse and check the arguments of `lifting_parser`."""
+    return check_lifting_args(parse(parser, argv))
 
 
 def _data(add):
@@ -130,11 +156,14 @@ def _data(add):
         help="test subjects, joined by commas (default: the dataset's usual ones: S9,S11 of h36m)")
     add("-a", "--actions", type=names, metavar="LIST", default="*",
         help="actions by their first letters, joined by commas, or * for all")
+
+
+def sampling_flags(add):
     add("--subset", type=fraction, default=1.0, metavar="FRACTION", help="share of the training frames to use")
     add("--downsample", type=positive, default=1, metavar="N", help="keep every N-th frame, in training and evaluation")
 
 
-def _checkpoints(add):
+def checkpoint_flags(add):
     add("-c", "--checkpoint", metavar="PATH", default=None,
         help="folder of the checkpoints (default: checkpoint/h36m, checkpoint/humaneva or output)")
     add("--checkpoint-frequency", type=positive, default=10, metavar="N",
@@ -142,19 +171,25 @@ def _checkpoints(add):
     add("-r", "--resume", default="", metavar="FILE", help="continue a training run")
     add("--evaluate", nargs="?", const="", default=None, metavar="FILE",
         help="evaluate a checkpoint (no name: <channels>_<keypoints>_<frames>_supervised.bin)")
-    add("-tta", "--test-time-augmentation", action="store_true",
+    add("-tta", "--test-time-augmentation", "--test-augmentation", **SWITCH,
         help="average with the prediction of the mirrored input")
+    add("--json", metavar="FILE", default=None, help="write the errors in mm to FILE")
+
+
+def _reports(add):
     add("--by-subject", action=argparse.BooleanOptionalAction, default=False, help="report errors by subject")
     add("--last-chunk-only", action="store_true",
         help="score the last chunk of an action only, as the GLA-GCN release does by subject; to reproduce its figures")
-    add("--json", metavar="FILE", default=None, help="write the errors in mm to FILE")
     add("--render", action="store_true", help="render a sequence instead of evaluating (--viz-*)")
 
 
-def _model(add):
+def _architecture(add):
     add("-arc", "--architecture", type=widths, default="3,3,3,3,3", metavar="LIST",
         help="filter widths; their product is the number of frames")
-    add("-ch", "--channels", type=positive, default=96, metavar="N", help="channels of every layer")
+
+
+def model_flags(add):
+    add("-ch", "--channels", "--channel", type=positive, default=96, metavar="N", help="channels of every layer")
     add("-drop", "--dropout", type=probability, default=0.1, metavar="P", help="dropout probability")
     add("--causal", action="store_true", help="predict a window's last frame: no look into the future")
     add("--pose-sequence", action=argparse.BooleanOptionalAction, default=False,
@@ -162,36 +197,47 @@ def _model(add):
 
 
 TRAINING_ONLY = ("subjects_train", "subset", "stride", "epochs", "batch_size", "learning_rate", "lr_schedule",
-                 "lr_decay", "data_augmentation", "random_move", "clip_grad_norm", "no_eval", "checkpoint_frequency",
+                 "lr_decay", "lr_decay_large", "large_decay_epoch", "optimizer", "data_augmentation",
+                 "reverse_augmentation", "random_move", "clip_grad_norm", "no_eval", "train_eval", "checkpoint_frequency",
                  "export_training_curves", "tensorboard", "dropout")
 NOT_FOR_RENDERING = ("actions", "subjects_test", "by_subject", "last_chunk_only")
 FOR_VIDEO_ONLY = ("viz_video", "viz_skip", "viz_bitrate", "viz_no_ground_truth", "viz_limit", "viz_downsample",
                   "viz_size")
 
 
-def _training(add):
+def training_flags(add):
     add("-s", "--stride", type=positive, default=1, metavar="N", help="train on every N-th window")
-    add("-e", "--epochs", type=positive, default=80, metavar="N", help="number of training epochs")
+    add("-e", "--epochs", "--nepoch", type=positive, default=80, metavar="N", help="number of training epochs")
     add("-b", "--batch-size", type=positive, default=512, metavar="N", help="windows in a batch, over all processes")
-    add("-lr", "--learning-rate", type=positive_float, default=0.01, metavar="LR", help="initial learning rate")
-    add("--lr-schedule", choices=("cosine", "exponential"), default="cosine",
-        help="per epoch: cosine annealing to 1e-5 (GLA-GCN), or times --lr-decay (VideoPose3D)")
-    add("-lrd", "--lr-decay", type=positive_float, default=None, metavar="LR",
-        help="decay per epoch of --lr-schedule exponential (default: 0.95)")
-    add("-da", "--data-augmentation", action="store_true", help="train on every window's mirror image too")
+    add("--optimizer", choices=("ranger", "adam"), default="ranger", help="Ranger (GLA-GCN), or Adam with amsgrad")
+    add("-lr", "--learning-rate", "--lr", type=positive_float, default=0.01, metavar="LR",
+        help="initial learning rate; it does not change with the number of processes")
+    add("--lr-schedule", choices=("cosine", "exponential", "steps"), default="cosine",
+        help="per epoch: cosine annealing to 1e-5 (GLA-GCN); times --lr-decay (VideoPose3D); or times --lr-decay, but "
+             "--lr-decay-large after every --large-decay-epoch epochs (GLA-GCN on MPI-INF-3DHP)")
+    add("-lrd", "--lr-decay", type=positive_float, default=None, metavar="FACTOR",
+        help="decay per epoch of the schedules exponential and steps (default: 0.95)")
+    add("--lr-decay-large", type=positive_float, default=None, metavar="FACTOR",
+        help="the large decay of the schedule steps (default: 0.5)")
+    add("--large-decay-epoch", type=positive, default=None, metavar="N",
+        help="epochs from one large decay of the schedule steps to the next (default: 5)")
+    add("-da", "--data-augmentation", **SWITCH, help="train on every window's mirror image too")
+    add("--reverse-augmentation", **SWITCH, help="train on every window backwards in time too")
     add("--random-move", action=argparse.BooleanOptionalAction, default=True,
         help="scale and turn each training target, not its input, a little, as the GLA-GCN release does")
     add("--clip-grad-norm", type=positive_float, default=None, metavar="NORM",
         help="clip the gradient (default: never)")
     add("--no-eval", action="store_true",
         help="train without evaluating the epochs: the best is the one of the lowest training loss")
+    add("--train-eval", action=argparse.BooleanOptionalAction, default=True,
+        help="evaluate every epoch on the training set too (the column 3d_eval)")
     add("--export-training-curves", action=argparse.BooleanOptionalAction, default=True,
         help="draw the training curves as PNG beside the checkpoints")
     add("--tensorboard", action=argparse.BooleanOptionalAction, default=True,
         help="log scalars for TensorBoard beside the checkpoints")
 
 
-def _machine(add):
+def machine_flags(add):
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     add("--amp", choices=("off", "bf16"), default="off", help="mixed precision")
     add("--compile", action="store_true", help="compile the network with torch.compile")
@@ -229,18 +275,31 @@ def _inapplicable(add):
         add(flag, action="store_true", help=f"refused: {reason}")
 
 
+DECAYS = {"lr_decay": 0.95, "lr_decay_large": 0.5, "large_decay_epoch": 5}
+DECAYS_USED = {"cosine": (), "exponential": ("lr_decay",), "steps": tuple(DECAYS)}
+
+
+def check_training_args(args):
+    """Refuse what does not fit together in the shared groups, and fill in the decays of the schedule."""
+    if args.resume and args.evaluate is not None:
+        raise UsageError("--resume and --evaluate exclude each other: continue a training run or evaluate its result")
+    for name, usual in DECAYS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, usual)
+        elif name not in DECAYS_USED[args.lr_schedule]:
+            others = " or ".join(schedule for schedule, used in DECAYS_USED.items() if name in used)
+            raise UsageError(f"--{name.replace('_', '-')} does not apply to --lr-schedule {args.lr_schedule}; add "
+                             f"--lr-schedule {others}")
+    if args.disable_optimizations and args.compile:
+        raise UsageError("--disable-optimizations and --compile exclude each other")
+
+
 def check_lifting_args(args):
     """Refuse what does not apply or does not fit together, and fill in what follows from the dataset."""
     for flag, reason in INAPPLICABLE.items():
         if getattr(args, flag[2:].replace("-", "_")):
             raise UsageError(f"{flag} does not apply: {reason}")
-    if args.resume and args.evaluate is not None:
-        raise UsageError("--resume and --evaluate exclude each other: continue a training run or evaluate its result")
-    if args.lr_decay is not None and args.lr_schedule == "cosine":
-        raise UsageError("-lrd does not apply to the cosine schedule; add --lr-schedule exponential")
-    args.lr_decay = args.lr_decay or 0.95
-    if args.disable_optimizations and args.compile:
-        raise UsageError("--disable-optimizations and --compile exclude each other")
+    check_training_args(args)
     if args.render:
         _check_render(args)
     else:

@@ -12,6 +12,11 @@ def mirror(poses, left, right):
     return mirrored
 
 
+def mirror_intrinsics(intrinsics):
+    """What intrinsics (..., 9) are in a mirror: the x of the centre and of the tangential distortion change sign."""
+    return (intrinsics * [1, 1, -1, 1, 1, 1, 1, -1, 1]).astype(np.float32)
+
+
 class RandomMove:
     """The random move of the GLA-GCN release: it moves the target pose and not the 2D input.
 

@@ -18,9 +18,14 @@ class Processes:
         self.rank = int(os.environ.get("RANK", 0))
         self.world_size = int(os.environ.get("WORLD_SIZE", 1))
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
         self.device = pick_device(device, self.local_rank, allow_mps=self.world_size == 1)
         if self.world_size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        self.restarted = self.any(restarts > 0)  # by torchrun, after a worker died
+        # The same for all restarts of one launch: torchrun's id, or where it gives none the number of its process.
+        run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+        self.launch = self.gather(run_id if run_id != "none" else f"process {os.getppid()}")[0]
 
     @property
     def is_main(self):
@@ -32,8 +37,11 @@ class Processes:
             return model
         # Convolutions merged on the fly give gradients of 1x1 weights other strides of the same order: nothing to heed.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         devices = [self.device] if self.device.type == "cuda" else None
-        return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
+        # Nothing is unused. But with this the gradients' buckets stay as they are at the start, where DDP would order
+        # them anew after its first step: three or more processes would then add up in another order after a resume.
+        return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
 
     def broadcast_buffers(self, model):
         """Give every process rank 0's buffers (running statistics), so that all evaluate the same network."""

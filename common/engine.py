@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from common.augment import mirror
+from common.augment import mirror, mirror_intrinsics
 from common.utils import Interrupted, SuiteError, progress
 
 # Windows that go through the network at once in evaluation. A constant, so that no figure depends on --batch-size.
@@ -63,16 +63,16 @@ def train_one_epoch(model, generator, criterion, optimizer, processes, done, sto
     model.train()
     device, batches = processes.device, min(generator.num_batches(), limit or generator.num_batches())
     bar = progress(total=batches, initial=done.batches, desc="training", unit="batch")
-    for _, targets, inputs in generator.next_epoch(skip=done.batches):
+    for cameras, targets, inputs in generator.next_epoch(skip=done.batches):
         if done.batches >= batches:
             break
         if processes.any(stop.requested):
             raise Interrupted
-        inputs = torch.from_numpy(inputs).to(device, non_blocking=True)
-        targets = torch.from_numpy(targets).to(device, non_blocking=True)
+        inputs, targets = (torch.from_numpy(poses).to(device, non_blocking=True) for poses in (inputs, targets))
+        known = [] if cameras is None else [torch.from_numpy(cameras).to(device)]
         optimizer.zero_grad(set_to_none=True)
         with autocast(device, amp):
-            output = model(inputs)
+            output = model(inputs, *known)
         loss = criterion(output, targets)
         # Averaging over processes weighs them alike; weigh each by its windows, so that the sum is the batch's mean.
         share = len(inputs) * processes.world_size / generator.windows_in_batch(done.batches)
@@ -100,21 +100,26 @@ def window_view(keypoints, length, causal):
     return np.lib.stride_tricks.as_strided(padded, shape, (frame, frame, joint, coordinate), writeable=False)
 
 
-def predict(model, keypoints, device, flip=None, amp="off"):
+def predict(model, keypoints, device, flip=None, amp="off", frames=None, intrinsics=None):
     """The poses (T, J, 3) of a sequence of keypoints (T, J_in, 2), root-relative, as float32 NumPy.
 
     flip: None, or (kps_left, kps_right, joints_left, joints_right): average with the mirrored input's prediction.
+    frames: the frames (n,) to predict, where not all are wanted. intrinsics: (9,) of the camera, where `model` takes
+    them.
     """
     if flip is not None:
-        plain = predict(model, keypoints, device, None, amp)
-        mirrored = predict(model, mirror(keypoints, *flip[:2]), device, None, amp)
+        plain = predict(model, keypoints, device, None, amp, frames, intrinsics)
+        mirrored = predict(model, mirror(keypoints, *flip[:2]), device, None, amp, frames,
+                           None if intrinsics is None else mirror_intrinsics(intrinsics))
         return (plain + mirror(mirrored, *flip[2:])) / 2
     windows = window_view(keypoints, model.receptive_field(), model.causal)
+    frames = np.arange(len(windows)) if frames is None else frames
+    known = [] if intrinsics is None else [torch.from_numpy(intrinsics)[None].to(device)]
     poses = []
     with torch.inference_mode(), autocast(device, amp):
-        for first in range(0, len(windows), EVALUATION_WINDOWS):
-            batch = torch.from_numpy(windows[first : first + EVALUATION_WINDOWS].copy()).to(device)
-            output = model(batch)
+        for first in range(0, len(frames), EVALUATION_WINDOWS):
+            batch = torch.from_numpy(windows[frames[first : first + EVALUATION_WINDOWS]]).to(device)
+            output = model(batch, *known)
             poses.append((output[0] if isinstance(output, tuple) else output)[:, 0].float().cpu())
     return torch.cat(poses).numpy()
 
@@ -122,22 +127,25 @@ def predict(model, keypoints, device, flip=None, amp="off"):
 def predict_each(model, sequences, measure, processes, flip=None, amp="off", stop=None, desc="evaluating"):
     """[measure(prediction, sequence)] of all sequences, in order, shared among the processes without doubling any.
 
+    The prediction is that of the frames that count, `sequence.scored_frames()`.
     Raises Interrupted between two sequences when `stop` was requested in any process.
     """
     model.eval()
     # The longest first and in turns: every process gets about the same work.
-    order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))[processes.rank :: processes.world_size]
+    frames = [sequence.scored_frames() for sequence in sequences]
+    order = sorted(range(len(sequences)), key=lambda i: -len(frames[i]))[processes.rank :: processes.world_size]
     results = {}
-    bar = progress(total=sum(len(sequences[i]) for i in order), desc=desc, unit="frame", unit_scale=True)
+    bar = progress(total=sum(len(frames[i]) for i in order), desc=desc, unit="frame", unit_scale=True)
     for turn in range(-(-len(sequences) // processes.world_size)):
         if stop is not None and processes.any(stop.requested):
             raise Interrupted
         if turn == len(order):
             break  # the last turn is for the processes before this one
         i = order[turn]
-        prediction = predict(model, sequences[i].keypoints, processes.device, flip, amp)
+        prediction = predict(model, sequences[i].keypoints, processes.device, flip, amp, frames[i],
+                             sequences[i].intrinsics)
         results[i] = measure(prediction, sequences[i])
-        bar.update(len(sequences[i]))
+        bar.update(len(frames[i]))
     bar.close()
     merged = {key: value for part in processes.gather(results) for key, value in part.items()}
     return [merged[i] for i in range(len(sequences))]

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import torch
 
-from common.augment import mirror
+from common.augment import mirror, mirror_intrinsics
 
 
 def _edge_padded(sequence, before, after):
@@ -112,8 +112,7 @@ class ChunkedGenerator:
             self.targets = PaddedSequences(poses_3d, *target_margins, sides[1] if augment else None)
         if cameras is not None:
             cameras = np.stack(cameras).astype(np.float32)
-            # In a mirror the centre's x and the tangential distortion's x change sign.
-            self.cameras = np.concatenate([cameras, cameras * [1, 1, -1, 1, 1, 1, 1, -1, 1]]).astype(np.float32)
+            self.cameras = np.concatenate([cameras, mirror_intrinsics(cameras)])
         self._index_windows(chunks, margin - before, step, (False, True) if augment else (False,))
 
     def _index_windows(self, chunks, offsets, step, mirrored):

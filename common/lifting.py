@@ -1,4 +1,7 @@
-"""The recipe that `run_s-agcn.py` and its variants share: data, network, then train, evaluate or render."""
+"""The recipe that all scripts of GLA-GCN share: data, network, then train, evaluate or render.
+
+What differs between datasets is in the object that holds the data: `LiftingData` here, `common.mpi3dhp.Mpi3dhpData`.
+"""
 import math
 from dataclasses import dataclass
 
@@ -15,9 +18,10 @@ from common.evaluation import action_table, last_chunks, print_table, sequence_e
 from common.generators import ChunkedGenerator
 from common.keypoints import LAYOUT_MAPS
 from common.pose_data import fetch, load_dataset, load_keypoints, thinned, views
-from common.ranger import Ranger
+from common.refinement import RefinedLifter
+from common.run_files import RunFiles
 from common.s_agcn import S_AGCN
-from common.training import TrainingRun
+from common.training import TrainingRun, make_optimizer
 from common.utils import DataError, UsageError, set_seed
 
 # The graph of the network for each dataset; the HumanEva script has another one for humaneva15.
@@ -26,30 +30,81 @@ GRAPHS = {"h36m": "h36m", "demo": "h36m", "custom": "h36m", "humaneva15": "human
 
 @dataclass
 class LiftingData:
-    """A dataset with its 2D keypoints."""
+    """A dataset in VideoPose3D's layout with its 2D keypoints, and the network's graph for it."""
 
     dataset: object
     keypoints: object
+    graph: str
+
+    @property
+    def joints(self):
+        """Joints of the 2D and of the 3D poses."""
+        return self.keypoints.num_joints, self.dataset.skeleton().num_joints()
+
+    @property
+    def mm_per_unit(self):
+        return self.dataset.mm_per_unit()
 
     def flip(self):
         """What mirrors inputs and poses: (kps_left, kps_right, joints_left, joints_right)."""
         skeleton = self.dataset.skeleton()
         return self.keypoints.left, self.keypoints.right, skeleton.joints_left(), skeleton.joints_right()
 
-    def sequences(self, args, subjects, subset=1.0):
-        return fetch(self.dataset, self.keypoints, subjects, args.actions, subset, args.downsample)
+    def training_sequences(self, args):
+        return fetch(self.dataset, self.keypoints, args.subjects_train, args.actions, args.subset, args.downsample)
+
+    def test_sequences(self, args):
+        return fetch(self.dataset, self.keypoints, args.subjects_test, args.actions, 1.0, args.downsample)
+
+    def files(self, args):
+        """<channels>_<keypoints>_<frames>_...; many users put checkpoints into `checkpoint/`, the demo has its own."""
+        elsewhere = ["checkpoint"] + (["checkpoint/demo"] if args.dataset == "demo" else [])
+        return RunFiles(args.checkpoint, f"{args.channels}_{args.keypoints}_{math.prod(args.architecture)}", elsewhere)
+
+    def measure(self, prediction, sequence):
+        """What the report needs of one sequence."""
+        return sequence_errors(prediction, sequence.target(), self.mm_per_unit)
+
+    def report(self, args, sequences, errors):
+        """Print the errors of the sequences, and write them as JSON."""
+        if args.last_chunk_only:
+            kept = {id(sequence) for sequence in last_chunks(sequences)}
+            errors = [error for sequence, error in zip(sequences, errors, strict=True) if id(sequence) in kept]
+            sequences = last_chunks(sequences)
+        tables = _tables(args, sequences, errors)
+        for subject, table in tables.items():
+            if subject:
+                print("Evaluating on subject", subject)
+            print_table(table, args.test_time_augmentation)
+            print()
+        if args.json:
+            write_json(args.json, tables if args.by_subject else tables[""])
+            print(f"Errors written to {args.json}")
 
 
-def run(args, graphs=GRAPHS):
-    """Train, or evaluate, or render, as the arguments say. `graphs`: the network's graph for each dataset."""
+def load_data(args, say=print, graphs=GRAPHS):
+    """The dataset and the keypoints that the arguments name, in a layout that the network takes. Raises DataError."""
+    keypoints = load_keypoints(args.data_dir, args.dataset, args.keypoints)
+    dataset = load_dataset(args.data_dir, args.dataset, keypoints)
+    skeleton = dataset.skeleton()
+    if (keypoints.num_joints, skeleton.num_joints()) in LAYOUT_MAPS:
+        name, groups = LAYOUT_MAPS[keypoints.num_joints, skeleton.num_joints()]
+        keypoints = keypoints.mapped(groups, skeleton, args.dataset)
+        say(f"INFO: 2D joints mapped: {name}")
+    return LiftingData(dataset, keypoints, graphs[args.dataset])
+
+
+def run(args, load=load_data):
+    """Train, or evaluate, or render, as the arguments say. load(args, say): the data."""
     processes = Processes(args.device)
     try:
         set_seed(args.seed)
         say = print if processes.is_main else _silent
         if args.amp == "bf16" and processes.device.type == "cpu" and not has_bfloat16():
             say("INFO: this CPU has no bfloat16 instructions: --amp bf16 computes in float32")
-        data = load_data(args, say)
-        model = build_model(args, data, graphs[args.dataset]).to(processes.device)
+        say("Loading dataset...", flush=True)
+        data = load(args, say)
+        model = build_model(args, data).to(processes.device)
         say(f"INFO: Receptive field: {model.receptive_field()} frames")
         say(f"INFO: Trainable parameter count: {sum(p.numel() for p in model.parameters() if p.requires_grad)}")
         if args.evaluate is not None:
@@ -64,37 +119,24 @@ def _silent(*_, **__):
     pass
 
 
-def load_data(args, say=print):
-    """The dataset and the keypoints that the arguments name, in a layout that the network takes. Raises DataError."""
-    say("Loading dataset...", flush=True)
-    keypoints = load_keypoints(args.data_dir, args.dataset, args.keypoints)
-    dataset = load_dataset(args.data_dir, args.dataset, keypoints)
-    skeleton = dataset.skeleton()
-    if (keypoints.num_joints, skeleton.num_joints()) in LAYOUT_MAPS:
-        name, groups = LAYOUT_MAPS[keypoints.num_joints, skeleton.num_joints()]
-        keypoints = keypoints.mapped(groups, skeleton, args.dataset)
-        say(f"INFO: 2D joints mapped: {name}")
-    return LiftingData(dataset, keypoints)
-
-
-def build_model(args, data, graph):
+def build_model(args, data):
     """The network for these data and arguments. Raises UsageError where it cannot take the 2D joints."""
+    joints_in, joints_out = data.joints
+    settings = {"causal": args.causal, "dropout": args.dropout, "channels": args.channels, "dataset": data.graph,
+                "pose_sequence": args.pose_sequence}
     try:
-        model = S_AGCN(data.keypoints.num_joints, 2, data.dataset.skeleton().num_joints(), args.architecture,
-                       causal=args.causal, dropout=args.dropout, channels=args.channels, dataset=graph,
-                       pose_sequence=args.pose_sequence)
+        if args.refine:
+            model = RefinedLifter(joints_in, 2, joints_out, args.architecture, **settings, root=data.root,
+                                  mm_per_unit=data.mm_per_unit)
+        else:
+            model = S_AGCN(joints_in, 2, joints_out, args.architecture, **settings)
     except ValueError as error:
         hint = ""
-        if (graph, data.keypoints.num_joints) == ("humaneva15", 17):
+        if (data.graph, joints_in) == ("humaneva15", 17):
             hint = "; run_s-agcn_HE_13.py takes COCO-17 detections"
         raise UsageError(f"-k {args.keypoints} does not fit -d {args.dataset}: {error}{hint}") from None
     model.fast = not args.disable_optimizations
     return model
-
-
-def stem(args):
-    """The beginning of a run's file names: <channels>_<keypoints>_<frames>."""
-    return f"{args.channels}_{args.keypoints}_{math.prod(args.architecture)}"
 
 
 # ---- training
@@ -103,34 +145,41 @@ def stem(args):
 def train(args, data, model, processes, say=print):
     """Train, keep checkpoints, and evaluate the best one."""
     checkpoint.check_writable(args.checkpoint)
-    train_sequences = data.sequences(args, args.subjects_train, args.subset)
-    test_sequences = data.sequences(args, args.subjects_test)
+    files = data.files(args)
+    train_sequences, test_sequences = data.training_sequences(args), data.test_sequences(args)
     generator = make_generator(args, data, model, train_sequences, processes)
     say(f"INFO: Training on {generator.num_frames()} frames")
-    say(f"INFO: Testing on {sum(map(len, test_sequences))} frames")
-    optimizer = Ranger(model.parameters(), lr=args.learning_rate)
-    run_state = TrainingRun(args, stem(args), model, optimizer, generator, processes, train_sequences, test_sequences,
-                            data.dataset.mm_per_unit())
+    _say_test_frames(test_sequences, say)
+    files.load_start(args, model, say)
+    run_state = TrainingRun(args, files, model, make_optimizer(args, model), generator, processes, train_sequences,
+                            test_sequences, data.mm_per_unit)
     torch.manual_seed(args.seed + processes.rank)  # every process drops out other features
-    if args.resume:
-        path = checkpoint.find(args.resume, _folders(args))
+    if not run_state.resume_after_restart() and args.resume:
+        path = files.find(args.resume, model)
         say(f"Loading checkpoint {path}")
         run_state.resume(checkpoint.load(path), path)
     say("** Note: reported losses are averaged over all frames; the errors at the end are averaged over the actions.")
     run_state.run()
-    best = run_state.path("supervised.bin")
-    if best.is_file():
+    best = files.best()
+    if all(path.is_file() for path in best):
         by = "training loss" if args.no_eval else "validation MPJPE"
-        say(f"Evaluating {best}, the best epoch by {by} ({run_state.best:.1f} mm)")
-        checkpoint.load_into(model, checkpoint.load(best), best)
+        say(f"Evaluating {' and '.join(map(str, best))}, the best epoch by {by} ({run_state.best:.1f} mm)")
+        files.load_best(model)
     evaluate(args, data, model, test_sequences, processes, say)
 
 
 def make_generator(args, data, model, sequences, processes):
     """The batches of training windows over `sequences`."""
     pad = (model.receptive_field() - 1) // 2
+    positions, keypoints = [s.positions for s in sequences], [s.keypoints for s in sequences]
+    cameras = [s.intrinsics for s in sequences] if sequences[0].intrinsics is not None else None
+    if args.reverse_augmentation:
+        # Padded alike at both ends, a reversed sequence has the reversed windows.
+        positions += [poses[::-1] for poses in positions]
+        keypoints += [poses[::-1] for poses in keypoints]
+        cameras = cameras and 2 * cameras
     generator = ChunkedGenerator(
-        args.batch_size, None, [s.positions for s in sequences], [s.keypoints for s in sequences], 1, pad=pad,
+        args.batch_size, cameras, positions, keypoints, 1, pad=pad,
         causal_shift=pad if args.causal else 0, shuffle=True, random_seed=args.seed, augment=args.data_augmentation,
         **dict(zip(("kps_left", "kps_right", "joints_left", "joints_right"), data.flip(), strict=True)),
         step=args.stride, move=RandomMove() if args.random_move else None, sequence_targets=args.pose_sequence,
@@ -144,18 +193,18 @@ def make_generator(args, data, model, sequences, processes):
 # ---- evaluation
 
 
-def _folders(args):
-    """Where checkpoints are looked for: -c; `checkpoint/`, where many users put files; the demo's own."""
-    return [args.checkpoint, "checkpoint"] + (["checkpoint/demo"] if args.dataset == "demo" else [])
+def _say_test_frames(sequences, say):
+    say(f"INFO: Testing on {sum(len(sequence.scored_frames()) for sequence in sequences)} frames")
 
 
 def _evaluate_only(args, data, model, processes, say):
     unused = [name for name in TRAINING_ONLY + (NOT_FOR_RENDERING if args.render else ()) if name in args.given]
     if unused:
         say(f"INFO: without effect on {'a rendering' if args.render else 'an evaluation'}: {', '.join(unused)}")
-    path = checkpoint.find(args.evaluate or f"{stem(args)}_supervised.bin", _folders(args))
+    files = data.files(args)
+    path = files.find(args.evaluate, model)
     say(f"Loading checkpoint {path}")
-    checkpoint.load_into(model, checkpoint.load(path), path)
+    files.load(model, path)
     if args.compile:
         model.compile()
     if args.render:
@@ -163,34 +212,19 @@ def _evaluate_only(args, data, model, processes, say):
             render(args, data, model, processes)
         processes.barrier()
         return
-    sequences = data.sequences(args, args.subjects_test)
-    say(f"INFO: Testing on {sum(map(len, sequences))} frames")
+    sequences = data.test_sequences(args)
+    _say_test_frames(sequences, say)
     evaluate(args, data, model, sequences, processes, say)
 
 
 def evaluate(args, data, model, sequences, processes, say=print):
-    """Print the errors of `sequences` and write them as JSON; returns what the JSON holds."""
-    if args.last_chunk_only:
-        sequences = last_chunks(sequences)
+    """Predict `sequences` and report their errors."""
     say("Evaluating...")
-
-    def measure(prediction, sequence):
-        return sequence_errors(prediction, sequence.positions, data.dataset.mm_per_unit())
-
     flip = data.flip() if args.test_time_augmentation else None
     with StopSignals() as stop:
-        errors = predict_each(model, sequences, measure, processes, flip, args.amp, stop)
-    tables = _tables(args, sequences, errors)
+        results = predict_each(model, sequences, data.measure, processes, flip, args.amp, stop)
     if processes.is_main:
-        for subject, table in tables.items():
-            if subject:
-                print("Evaluating on subject", subject)
-            print_table(table, args.test_time_augmentation)
-            print()
-        if args.json:
-            write_json(args.json, tables if args.by_subject else tables[""])
-            print(f"Errors written to {args.json}")
-    return tables
+        data.report(args, sequences, results)
 
 
 def _tables(args, sequences, errors):

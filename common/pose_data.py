@@ -27,7 +27,9 @@ class PoseSequence:
     """One sequence seen by one camera.
 
     keypoints: (T, J_in, 2) screen coordinates. positions: (T, J, 3) camera space relative to the root joint, in the
-    dataset's unit, or None. trajectory: (T, 1, 3) the root in camera space, or None.
+    dataset's unit, or None. trajectory: (T, 1, 3) the root in camera space, or None. valid: (T,) which frames count in
+    an evaluation, or None: all do. activity: (T,) numbers of what is done, or None. intrinsics: (9,) of the camera, for
+    networks that take them, or None.
     """
 
     subject: str
@@ -37,6 +39,17 @@ class PoseSequence:
     keypoints: np.ndarray
     positions: np.ndarray | None = None
     trajectory: np.ndarray | None = None
+    valid: np.ndarray | None = None
+    activity: np.ndarray | None = None
+    intrinsics: np.ndarray | None = None
+
+    def scored_frames(self):
+        """The frames (n,) that count in an evaluation."""
+        return np.arange(len(self)) if self.valid is None else np.flatnonzero(self.valid)
+
+    def target(self):
+        """The positions (n, J, 3) of the frames that count in an evaluation."""
+        return self.positions if self.valid is None else self.positions[self.valid]
 
     @property
     def action_name(self):
@@ -182,7 +195,7 @@ def views(dataset, keypoints, subject, action):
         raise DataError(f"3D positions of {subject} {action} hold {what}; prepare the dataset again")
     root = dataset.skeleton().root()
     for i, (view, camera) in enumerate(zip(pixels_of, cameras, strict=True)):
-        pixels = _checked_view(f"{where} camera {i}", view, keypoints.joints_in_file, world)
+        pixels = checked_view(f"{where} camera {i}", view, keypoints.joints_in_file, world)
         if keypoints.joint_map is not None:
             pixels = keypoints.joint_map @ pixels
         screen = normalize_screen_coordinates(pixels, camera["res_w"], camera["res_h"]).astype(np.float32)
@@ -194,8 +207,8 @@ def views(dataset, keypoints, subject, action):
         yield PoseSequence(subject, action, i, camera, screen, poses - trajectory, trajectory)
 
 
-def _checked_view(where, view, joints, world):
-    """Pixels (frames, J_in, 2) of one camera, cut to the length of the 3D positions."""
+def checked_view(where, view, joints, world):
+    """Pixels (frames, J_in, 2) of one camera, cut to the length of the 3D positions. Raises DataError."""
     if not isinstance(view, np.ndarray) or view.ndim != 3 or view.shape[1] != joints or view.shape[2] < 2 or \
             view.dtype.kind not in "fiu":
         shape = getattr(view, "shape", type(view).__name__)
@@ -222,7 +235,7 @@ def thinned(sequence, subset, downsample):
         # A place that depends on nothing but the length: every run and every camera takes the same frames.
         start = int(np.random.default_rng(len(sequence)).integers(max(1, len(sequence) - kept + 1)))
         frames = slice(start, start + kept, downsample)
-    for name in ("keypoints", "positions", "trajectory"):
+    for name in ("keypoints", "positions", "trajectory", "valid", "activity"):
         values = getattr(sequence, name)
         if values is not None:
             setattr(sequence, name, values[frames])

@@ -131,6 +131,10 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
         """Which frame of each group of `width` goes past the units: the centre, or the last when causal."""
         return width - 1 if self.causal else width // 2
 
+    def target_frame(self):
+        """Which frame of a window the pose is of."""
+        return self.residual_frame(self.receptive_field())
+
     def head(self, x, features):
         """Final features (B, C, J, 1) and those of all frames (B, C, J, T) -> what `forward` returns."""
         return (self.target(x), self.sequence_fc(features)) if self.pose_sequence else self.target(x)

@@ -2,8 +2,8 @@
 import csv
 import math
 import operator
+import os
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,23 +11,40 @@ import torch
 from common import checkpoint
 from common.engine import EpochProgress, StopSignals, predict_each, train_one_epoch
 from common.loss import joint_errors, mpjpe
-from common.ranger import load_released_state
+from common.ranger import Ranger, load_released_state
 from common.utils import CheckpointError, Interrupted, atomic_path, require
 
 FINAL_LEARNING_RATE = 1e-5
 COLUMNS = ("epoch", "time", "lr", "3d_train", "3d_eval", "3d_valid")  # of the table; minutes and mm
 BN_MOMENTUM = 0.1, 0.001  # of the first epoch, and towards the last
-SETTINGS_OF_A_RUN = ("epochs", "batch_size", "learning_rate", "lr_schedule", "lr_decay", "data_augmentation", "stride",
+SETTINGS_OF_A_RUN = ("epochs", "batch_size", "learning_rate", "lr_schedule", "lr_decay", "lr_decay_large",
+                     "large_decay_epoch", "optimizer", "data_augmentation", "reverse_augmentation", "stride",
                      "random_move", "subset", "downsample", "dropout", "amp", "seed", "clip_grad_norm", "debug",
                      "subjects_train", "actions", "keypoints", "dataset")
 
 
-def learning_rate(args, epoch):
-    """The learning rate of an epoch, counted from 0."""
+def learning_rate(args, epoch, first=None):
+    """The learning rate of an epoch, counted from 0; first: that of the first epoch, if not `--learning-rate`."""
+    first = args.learning_rate if first is None else first
     if args.lr_schedule == "exponential":
-        return args.learning_rate * args.lr_decay**epoch
+        return first * args.lr_decay**epoch
+    if args.lr_schedule == "steps":
+        large = epoch // args.large_decay_epoch
+        return first * args.lr_decay ** (epoch - large) * args.lr_decay_large**large
     cosine = (1 + math.cos(math.pi * epoch / args.epochs)) / 2
-    return FINAL_LEARNING_RATE + (args.learning_rate - FINAL_LEARNING_RATE) * cosine
+    last = min(FINAL_LEARNING_RATE, first)
+    return last + (first - last) * cosine
+
+
+def make_optimizer(args, model):
+    """Ranger, or Adam with amsgrad, over the parameters of `model`; those of a refinement have a rate of their own."""
+    refining = [(weight, name.startswith("refinement.")) for name, weight in model.named_parameters()]
+    groups = [{"params": [weight for weight, refines in refining if not refines], "lr": args.learning_rate}]
+    if any(refines for _, refines in refining):
+        groups.append({"params": [weight for weight, refines in refining if refines], "lr": args.lr_refine})
+    if args.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=args.learning_rate, amsgrad=True)
+    return Ranger(groups, lr=args.learning_rate)
 
 
 def bn_momentum(epoch, epochs):
@@ -45,29 +62,32 @@ def compiled(model, epochs):
 
 
 class PoseCriterion:
-    """MPJPE of the target frame, plus that of the whole sequence where the network predicts one."""
+    """MPJPE of the target frame, plus that of everything else that the network predicts: intermediate results.
+
+    A prediction of one frame is compared with the target frame, one of all frames with the whole sequence.
+    """
 
     def __init__(self, model):
-        self.frame = model.receptive_field() - 1 if model.causal else model.receptive_field() // 2
+        self.frame = model.target_frame()
 
     def __call__(self, output, targets):
-        if not isinstance(output, tuple):
-            return mpjpe(output.float(), targets)
-        pose, sequence = output
-        return mpjpe(pose.float(), targets[:, self.frame : self.frame + 1]) + mpjpe(sequence.float(), targets)
+        predictions = output if isinstance(output, tuple) else (output,)
+        target = targets if targets.shape[1] == 1 else targets[:, self.frame : self.frame + 1]
+        return sum(mpjpe(poses.float(), target if poses.shape[1] == 1 else targets) for poses in predictions)
 
 
 class TrainingRun:
     """Trains `model` on `generator` and keeps what is needed to evaluate it and to go on.
 
-    Beside the best weights by validation MPJPE (`<stem>_supervised.bin`) the folder gets the state after every epoch
-    (`<stem>_last.bin`), numbered checkpoints, a CSV log, a plot and TensorBoard scalars.
+    Beside the best weights by validation MPJPE the folder gets the state after every epoch (`<stem>_last.bin`),
+    numbered checkpoints, a CSV log, a plot and TensorBoard scalars; `files` (RunFiles) says where.
     """
 
-    def __init__(self, args, stem, model, optimizer, generator, processes, train_sequences, test_sequences,
+    def __init__(self, args, files, model, optimizer, generator, processes, train_sequences, test_sequences,
                  mm_per_unit):
-        self.args, self.stem, self.folder = args, stem, Path(args.checkpoint)
+        self.args, self.files = args, files
         self.model, self.optimizer, self.generator, self.processes = model, optimizer, generator, processes
+        self._first_rates = [group["lr"] for group in optimizer.param_groups]
         self.train_sequences, self.test_sequences = train_sequences, test_sequences
         self.mm_per_unit = mm_per_unit
         self.epoch, self.history = 0, []
@@ -78,9 +98,6 @@ class TrainingRun:
             require("matplotlib", "matplotlib")
         if args.tensorboard:
             require("tensorboard", "tensorboard")
-
-    def path(self, kind):
-        return self.folder / f"{self.stem}_{kind}"
 
     @property
     def criterion(self):
@@ -104,26 +121,26 @@ class TrainingRun:
                 while self.epoch < self.args.epochs:
                     self._train_epoch(wrapped, criterion, stop)
             except Interrupted:
-                self._save(self.path("last.bin"))
+                self._save(self.files.last)
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.progress.batches} batches; continue "
-                                  f"with --resume {self.path('last.bin').name}") from None
+                                  f"with --resume {self.files.last.name}") from None
         self._finish_logs()
         if self.processes.any(stop.requested):
-            raise Interrupted(f"stopped after the last epoch; evaluate with --evaluate {self.path('supervised.bin')}")
+            raise Interrupted(f"stopped after the last epoch; evaluate with --evaluate {self.files.best()[0]}")
 
     def _train_epoch(self, wrapped, criterion, stop):
         args, started = self.args, time.monotonic()
-        rate = learning_rate(args, self.epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, first in zip(self.optimizer.param_groups, self._first_rates, strict=True):
+            group["lr"] = learning_rate(args, self.epoch, first)
         self.model.set_bn_momentum(bn_momentum(self.epoch, args.epochs))
         try:
             train_one_epoch(wrapped, self.generator, criterion, self.optimizer, self.processes, self.progress, stop,
                             args.amp, args.clip_grad_norm, limit=10 if args.debug else None)
-            row = {"epoch": self.epoch + 1, "lr": rate, "3d_train": self._training_loss()}
+            row = {"epoch": self.epoch + 1, "lr": learning_rate(args, self.epoch), "3d_train": self._training_loss()}
             self.processes.broadcast_buffers(self.model)
-            if not args.no_eval:
+            if args.train_eval and not args.no_eval:
                 row["3d_eval"] = self._error(self.train_sequences, "evaluating on the training set", stop)
+            if not args.no_eval:
                 row["3d_valid"] = self._error(self.test_sequences, "validating", stop)
         finally:
             self._seconds += time.monotonic() - started
@@ -135,9 +152,9 @@ class TrainingRun:
         return sum(loss for loss, _ in parts) / max(1, sum(n for _, n in parts)) * self.mm_per_unit
 
     def _error(self, sequences, desc, stop):
-        """MPJPE in mm over all frames of `sequences`."""
+        """MPJPE in mm over the frames of `sequences` that count."""
         def measure(prediction, sequence):
-            return float(joint_errors(prediction, sequence.positions).mean()), len(sequence)
+            return float(joint_errors(prediction, sequence.target()).mean()), len(prediction)
 
         parts = predict_each(self.model, sequences, measure, self.processes, amp=self.args.amp, stop=stop, desc=desc)
         errors, frames = zip(*parts, strict=True)
@@ -149,12 +166,12 @@ class TrainingRun:
         self.history.append(row)
         self._print(row)
         earlier = [past[self.criterion] for past in self.history[:-1] if self.criterion in past]
-        paths = [self.path("supervised.bin")] if row[self.criterion] < min(earlier, default=math.inf) else []
-        if self.epoch % self.args.checkpoint_frequency == 0:
-            paths.append(self.path(f"supervised_epoch_{self.epoch}.bin"))
         # The last state is written last: a kill before it repeats the epoch and writes the same files again.
-        for path in [*paths, self.path("last.bin")]:
-            self._save(path)
+        if row[self.criterion] < min(earlier, default=math.inf):
+            self._save(None)
+        if self.epoch % self.args.checkpoint_frequency == 0:
+            self._save(self.files.numbered(self.epoch))
+        self._save(self.files.last)
         self._log(row)
 
     def _print(self, row):
@@ -167,14 +184,14 @@ class TrainingRun:
     def _prepare_folder(self):
         """Clear what a killed run left half-written, and keep what an earlier run left whole."""
         if self.processes.is_main:
-            for leftover in self.folder.glob(f".{self.stem}_*.tmp.*"):
+            for leftover in self.files.folder.glob(f".{self.files.stem}_*.tmp.*"):
                 leftover.unlink(missing_ok=True)
-            earlier = [] if self.continued else [self.path("last.bin"), self.path("supervised.bin")]
-            for path in filter(Path.exists, earlier):
+            earlier = [] if self.continued else [self.files.last, *self.files.best()]
+            for path in filter(os.path.exists, earlier):
                 kept = path.replace(path.with_stem(f"{path.stem}_before"))
                 print(f"INFO: {path} is of an earlier run: kept as {kept.name}")
         self._write_table()  # a kill may have come between the last state and its line in the table
-        self._save(self.path("last.bin"))  # a kill in the first epoch goes back to it
+        self._save(self.files.last)  # a kill in the first epoch goes back to it
 
     def _state(self, processes):
         """What the released checkpoints hold, and under `suite` what an exact continuation needs besides."""
@@ -190,17 +207,38 @@ class TrainingRun:
                 "history": self.history,
                 "seconds": self._seconds,
                 "processes": processes,
+                "launch": self.processes.launch,
             },
         }
 
     def _save(self, path):
+        """Write the state of all processes to `path`; None: as the best weights."""
         own = {"torch": torch.get_rng_state(), "progress": vars(self.progress)}
         if self.processes.device.type == "cuda":
             own["cuda"] = torch.cuda.get_rng_state(self.processes.device)
         every = self.processes.gather(own)
         if self.processes.is_main:
-            checkpoint.save(path, self._state(every))
+            state = self._state(every)
+            if path is None:
+                self.files.save_best(self.model, state)
+            else:
+                checkpoint.save(path, state)
         self.processes.barrier()
+
+    def resume_after_restart(self):
+        """After a restart by torchrun go on from the last state that this launch saved; tells whether there is one.
+
+        The state of another launch is another run's: it is left alone.
+        """
+        if not self.processes.restarted or not self.files.last.is_file():
+            return False
+        state = checkpoint.load(self.files.last)
+        if (state.get("suite") or {}).get("launch") != self.processes.launch:
+            return False
+        if self.processes.is_main:
+            print(f"INFO: restarted: continuing from {self.files.last}")
+        self.resume(state, self.files.last)
+        return True
 
     def resume(self, state, path):
         """Continue from a loaded checkpoint, ours or a released one."""
@@ -260,11 +298,11 @@ class TrainingRun:
                     writer.add_scalar(name, row[name], row["epoch"])
             writer.flush()
         if self.args.export_training_curves:
-            draw_training_curves(self.history, self.path("curves.png"))
+            draw_training_curves(self.history, self.files.path("curves.png"))
 
     def _write_table(self):
         if self.processes.is_main:
-            with atomic_path(self.path("log.csv")) as temporary, open(temporary, "w", newline="") as file:
+            with atomic_path(self.files.path("log.csv")) as temporary, open(temporary, "w", newline="") as file:
                 writer = csv.DictWriter(file, COLUMNS, restval="")
                 writer.writeheader()
                 writer.writerows(self.history)
@@ -274,7 +312,7 @@ class TrainingRun:
             from torch.utils.tensorboard import SummaryWriter
 
             # Events of epochs that are trained again after a kill are purged.
-            self._writer = SummaryWriter(self.folder / "tensorboard" / self.stem, purge_step=self.epoch)
+            self._writer = SummaryWriter(self.files.folder / "tensorboard" / self.files.stem, purge_step=self.epoch)
         return self._writer
 
     def _finish_logs(self):
