@@ -106,12 +106,13 @@ def source_error(path, error):
 
 def read_cells(path, name, variable):
     """One annotation of a training sequence: per camera used (frames, 17, 2 or 3), float32."""
+    scipy_io = require("scipy.io", "scipy")
     try:
-        content = require("scipy.io", "scipy").loadmat(path, variable_names=[variable])
+        content = scipy_io.loadmat(path, variable_names=[variable])
     except Exception as error:  # a damaged file raises about anything
         raise source_error(path, error) from None
     if variable not in content:
-        raise DataError(f"{path}: {name} has no variable {variable}; {AGAIN}")
+        raise DataError(f"{path}: {name} has no variable {variable}: truncated, or another file; {AGAIN}")
     cells = content[variable]
     if cells.dtype != object:
         raise DataError(f"{path}: {name} {variable} is an array of shape {cells.shape}, not a cell per camera; {AGAIN}")

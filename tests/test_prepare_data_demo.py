@@ -90,3 +90,52 @@ def test_unusable_flags_end_with_status_2_and_say_what_is_possible(tmp_path, fla
     assert refused.returncode == 2
     assert named in refused.stderr and "Traceback" not in refused.stderr
     assert not (tmp_path / "none").exists()
+
+
+RAW = ("--raw", "3dhp", "--frames", "3")
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "raw"
+    done = run(*RAW, "--output", folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_raw_dataset_is_written_whole_and_the_next_command_is_named(raw):
+    files = sorted(path.relative_to(raw[0]).as_posix() for path in times(raw[0]))
+    training = [f"S{subject}/Seq{number}/annot.mat" for subject in range(1, 9) for number in (1, 2)]
+    assert files == sorted([*training, *(f"TS{number}/annot_data.mat" for number in range(1, 7)), "demo.npz"])
+    assert raw[1].splitlines()[-1] == f"next: python prepare_data_3dhp.py --source {raw[0]}"
+    assert list(raw[0].parent.iterdir()) == [raw[0]]
+
+
+def test_a_raw_dataset_is_kept_until_it_is_forced_with_other_settings(raw):
+    before = times(raw[0])
+    again = run(*RAW, "--output", raw[0])
+    assert again.returncode == 0 and "exists, kept" in again.stdout and times(raw[0]) == before
+    refused = run(*RAW, "--output", raw[0], "--seed", 1)
+    assert refused.returncode == 3 and "other seed; --force" in refused.stderr and times(raw[0]) == before
+    forced = run(*RAW, "--output", raw[0], "--seed", 1, "--force")
+    assert forced.returncode == 0 and all(changed != before[path] for path, changed in times(raw[0]).items())
+
+
+def test_files_of_others_are_never_written_over(tmp_path):
+    (tmp_path / "S1" / "Seq1").mkdir(parents=True)
+    real = tmp_path / "S1" / "Seq1" / "annot.mat"
+    real.write_bytes(b"a recording")
+    refused = run(*RAW, "--output", tmp_path, "--force")
+    assert refused.returncode == 3 and "other files than demo people" in refused.stderr
+    assert list(times(tmp_path)) == [real] and real.read_bytes() == b"a recording"
+
+
+@pytest.mark.parametrize("flags, named", [(("--subjects", "S1"), "--subjects does not apply"),
+                                          (("--actions", "Walking"), "--actions does not apply")])
+def test_flags_that_a_raw_dataset_has_no_use_for_are_refused(tmp_path, flags, named):
+    refused = run(*RAW, "--output", tmp_path / "none", *flags)
+    assert refused.returncode == 2 and named in refused.stderr and not (tmp_path / "none").exists()
