@@ -130,7 +130,7 @@ def lifting_parser(description):
         "data": [_data, sampling_flags], "checkpoints and evaluation": [checkpoint_flags, _reports],
         "model": [_architecture, model_flags], "training": [training_flags], "machine": [machine_flags],
         "rendering": [_viz], "VideoPose3D's flags that do not apply": [_inapplicable]})
-    parser.set_defaults(refine=False)  # the refinement is trained and evaluated by the MPI-INF-3DHP script
+    parser.set_defaults(refine=False, lr_refine=None)  # the script for MPI-INF-3DHP has the refinement
     return parser
 
 
@@ -198,8 +198,8 @@ def model_flags(add):
 
 TRAINING_ONLY = ("subjects_train", "subset", "stride", "epochs", "batch_size", "learning_rate", "lr_schedule",
                  "lr_decay", "lr_decay_large", "large_decay_epoch", "optimizer", "data_augmentation",
-                 "reverse_augmentation", "random_move", "clip_grad_norm", "no_eval", "train_eval", "checkpoint_frequency",
-                 "export_training_curves", "tensorboard", "dropout")
+                 "reverse_augmentation", "random_move", "clip_grad_norm", "no_eval", "train_eval",
+                 "checkpoint_frequency", "export_training_curves", "tensorboard", "dropout")
 NOT_FOR_RENDERING = ("actions", "subjects_test", "by_subject", "last_chunk_only")
 FOR_VIDEO_ONLY = ("viz_video", "viz_skip", "viz_bitrate", "viz_no_ground_truth", "viz_limit", "viz_downsample",
                   "viz_size")

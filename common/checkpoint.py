@@ -102,12 +102,19 @@ def strip_prefixes(key):
     return key
 
 
-def load_into(model, checkpoint, path):
-    """Load the weights of a checkpoint into `model`.
+def load_into(model, checkpoint, path, leave_out=None):
+    """Load the weights of a checkpoint into `model`; leave_out: the beginning of names that stay as they are.
 
     A mismatch raises CheckpointError that names the first keys and shapes that differ and the flag that would fit.
     """
+    model.load_state_dict(fitting_state(model, checkpoint, path, leave_out), strict=leave_out is None)
+
+
+def fitting_state(model, checkpoint, path, leave_out=None):
+    """The state dict of a checkpoint that fits `model`; see `load_into`."""
     given, wanted = model_state(checkpoint, path), model.state_dict()
+    if leave_out is not None:
+        wanted = {key: value for key, value in wanted.items() if not key.startswith(leave_out)}
     missing = [key for key in wanted if key not in given]
     extra = [key for key in given if key not in wanted]
     shapes = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
@@ -122,7 +129,7 @@ def load_into(model, checkpoint, path):
     bad = next((key for key, value in given.items() if value.is_floating_point() and not value.isfinite().all()), None)
     if bad:
         raise CheckpointError(f"{path}: {bad} holds NaN or infinite values; take an earlier checkpoint")
-    model.load_state_dict(given)
+    return given
 
 
 def architecture(model):
@@ -135,7 +142,7 @@ def architecture(model):
 
 
 def _check_architecture(model, checkpoint, path):
-    """Compare what shapes do not tell, where the checkpoint (one of ours) says it."""
+    """Compare what shapes do not tell, where the checkpoint (one of ours) says it of a whole network."""
     suite = checkpoint.get("suite") if isinstance(checkpoint, dict) else None
     given = suite.get("architecture") if isinstance(suite, dict) else None
     if not isinstance(given, dict):
@@ -160,15 +167,18 @@ def describe(state):
         "widths": (max(layers) + 1) // 2 if layers else 0,
         "joints": adjacency.shape[-1],
         "pose_sequence": "fc.weight" not in state,
+        "refined": any(key.startswith("refinement.") for key in state),
     }
 
 
 def _fitting_flags(given, wanted):
     """Which flags would build the network that the weights are of."""
     given, wanted = describe(given), describe(wanted)
-    if given is None:
-        return "It is not a GLA-GCN checkpoint"
+    if given is None or wanted is None:
+        return "It is not a checkpoint of this kind of network"
     flags = []
+    if given["refined"] != wanted["refined"]:
+        flags.append("--refine" if given["refined"] else "no --refine")
     if given["channels"] != wanted["channels"]:
         flags.append(f"-ch {given['channels']}")
     if given["widths"] != wanted["widths"]:

@@ -4,6 +4,15 @@ Source: Mehta et al., "Monocular 3D Human Pose Estimation in the Wild Using Impr
 Poses are `univ_annot3`, the ground truth of people scaled to one height, in millimetres in the camera's space; joints
 are those of `common.keypoints.MPI_INF_3DHP_17`, the root is the pelvis.
 """
+from pathlib import Path
+
+import numpy as np
+
+from common.camera import normalize_screen_coordinates
+from common.keypoints import MPI_INF_3DHP_17
+from common.pose_data import PoseSequence, checked_view, thinned
+from common.safe_io import load_npz
+from common.utils import DataError
 
 GROUND_TRUTH = "univ_annot3"
 # Frames and frames per second of the training sequences.
@@ -27,3 +36,99 @@ SCENES = {"Studio with green screen": ("TS1", "TS2"), "Studio without green scre
 # The joints that PCK and AUC count, in the groups of the official tables.
 JOINT_GROUPS = {"Head": [0], "Neck": [1], "Shou": [2, 5], "Elbow": [3, 6], "Wrist": [4, 7], "Hip": [8, 11],
                 "Knee": [9, 12], "Ankle": [10, 13]}
+AGAIN = "prepare it again with prepare_data_3dhp.py, or copy it again"
+
+
+def training_path(folder):
+    return Path(folder) / "data_train_3dhp.npz"
+
+
+def test_path(folder):
+    return Path(folder) / "data_test_3dhp.npz"
+
+
+def load_training(folder, subset=1.0, downsample=1):
+    """The training sequences of `data_train_3dhp.npz`: [PoseSequence], one per sequence and camera, float32 mm.
+
+    Takes the files of the published code as they are. Raises DataError that names file, sequence and camera.
+    """
+    path = training_path(folder)
+    sequences = []
+    for name, content in _sequences_in(path).items():
+        cameras = content[0] if isinstance(content, list | tuple | np.ndarray) and len(content) == 2 else None
+        if not isinstance(cameras, dict) or not cameras:
+            raise DataError(f"{path}: {name} is not [{{camera: {{data_2d, data_3d}}}}, fps]; {AGAIN}")
+        subject, _, sequence = name.partition(" ")
+        for i, (camera, poses) in enumerate(cameras.items()):
+            view = _view(f"{path}: {name} camera {camera}", poses, TRAINING_IMAGE, np.float32)
+            sequences.append(thinned(PoseSequence(subject, sequence, i, **view), subset, downsample))
+    return sequences
+
+
+def load_test(folder, downsample=1):
+    """The test sequences of `data_test_3dhp.npz`: [PoseSequence] with `valid` and, where the file has it, `activity`.
+
+    Positions keep the file's precision. Raises DataError that names file and sequence.
+    """
+    path = test_path(folder)
+    sequences = []
+    for name, content in _sequences_in(path).items():
+        where = f"{path}: {name}"
+        if name not in TEST_IMAGES:
+            raise DataError(f"{where} is no test sequence; there are {', '.join(TEST_IMAGES)}; {AGAIN}")
+        view = _view(where, content, TEST_IMAGES[name])
+        valid = _labels(where, content, "valid", len(view["keypoints"])).astype(bool)
+        activity = None
+        if "activity" in content:
+            activity = _labels(where, content, "activity", len(view["keypoints"])).astype(int)
+        sequence = thinned(PoseSequence(name, "", 0, **view, valid=valid, activity=activity), 1, downsample)
+        if not sequence.valid.any():
+            raise DataError(f"{where} has no valid frames{' left; lower --downsample' if valid.any() else ''}")
+        sequences.append(sequence)
+    return sequences
+
+
+def _sequences_in(path):
+    """{sequence: content} of an npz file."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; make it with prepare_data_3dhp.py --source PATH, or point --root_path "
+                        "to its folder (data/README.md)")
+    data = load_npz(path).get("data")
+    if not isinstance(data, dict) or not data or not all(isinstance(name, str) for name in data):
+        raise DataError(f"{path}: has no `data` of the form {{sequence: ...}}; is it the right file?")
+    return data
+
+
+def _view(where, content, image, dtype=None):
+    """`keypoints`, `positions`, `trajectory` and `camera` of one view, checked."""
+    if not isinstance(content, dict) or not {"data_2d", "data_3d"} <= content.keys():
+        raise DataError(f"{where}: has no `data_2d` and `data_3d`; {AGAIN}")
+    poses = content["data_3d"]
+    joints = MPI_INF_3DHP_17.num_joints()
+    if not isinstance(poses, np.ndarray) or poses.ndim != 3 or poses.shape[1:] != (joints, 3) or \
+            poses.dtype.kind != "f":
+        shape = getattr(poses, "shape", type(poses).__name__)
+        raise DataError(f"{where}: data_3d is {shape}, expected (frames, {joints}, 3) floats")
+    pixels = checked_view(f"{where}: data_2d", content["data_2d"], joints, None)
+    if len(pixels) != len(poses):
+        raise DataError(f"{where}: data_2d has {len(pixels)} frames, data_3d has {len(poses)}; {AGAIN}")
+    finite = np.isfinite(poses).all(axis=(1, 2))
+    if not finite.all():
+        raise DataError(f"{where}: data_3d holds NaN or infinite values (first in frame {int(np.argmin(finite))}); "
+                        f"{AGAIN}")
+    root = MPI_INF_3DHP_17.root()
+    trajectory = poses[:, root : root + 1]
+    width, height = image
+    return {"camera": {"res_w": width, "res_h": height},
+            "keypoints": normalize_screen_coordinates(pixels, width, height).astype(np.float32),
+            "positions": (poses - trajectory).astype(dtype or poses.dtype),
+            "trajectory": trajectory.astype(dtype or poses.dtype)}
+
+
+def _labels(where, content, key, frames):
+    """One number for each frame, whatever its shape in the file."""
+    labels = content.get(key)
+    if not isinstance(labels, np.ndarray) or labels.size != frames or labels.dtype.kind not in "biuf":
+        shape = getattr(labels, "shape", "missing" if labels is None else type(labels).__name__)
+        raise DataError(f"{where}: `{key}` is {shape}, expected a number for each of the {frames} frames; {AGAIN}")
+    return labels.ravel()

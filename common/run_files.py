@@ -26,6 +26,11 @@ class RunFiles:
         """The paths that hold the best weights."""
         return [self.path("supervised.bin")]
 
+    def leftovers(self):
+        """What a killed run left half-written under a temporary name."""
+        for stem in (f"{self.stem}_*", *(path.stem for path in self.best())):
+            yield from self.folder.glob(f".{stem}.*.tmp.*")
+
     def save_best(self, model, state):
         """Write the weights of `model` as the best; `state`: the whole training state."""
         checkpoint.save(self.path("supervised.bin"), state)

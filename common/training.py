@@ -20,7 +20,7 @@ BN_MOMENTUM = 0.1, 0.001  # of the first epoch, and towards the last
 SETTINGS_OF_A_RUN = ("epochs", "batch_size", "learning_rate", "lr_schedule", "lr_decay", "lr_decay_large",
                      "large_decay_epoch", "optimizer", "data_augmentation", "reverse_augmentation", "stride",
                      "random_move", "subset", "downsample", "dropout", "amp", "seed", "clip_grad_norm", "debug",
-                     "subjects_train", "actions", "keypoints", "dataset")
+                     "refine", "lr_refine", "subjects_train", "actions", "keypoints", "dataset")
 
 
 def learning_rate(args, epoch, first=None):
@@ -184,7 +184,7 @@ class TrainingRun:
     def _prepare_folder(self):
         """Clear what a killed run left half-written, and keep what an earlier run left whole."""
         if self.processes.is_main:
-            for leftover in self.files.folder.glob(f".{self.files.stem}_*.tmp.*"):
+            for leftover in self.files.leftovers():
                 leftover.unlink(missing_ok=True)
             earlier = [] if self.continued else [self.files.last, *self.files.best()]
             for path in filter(os.path.exists, earlier):
