@@ -251,7 +251,7 @@ def read_test(path, name):
     check_lengths(lengths, f"{path}: {name}")
     sequence["valid"] = sequence["valid"].astype(bool)
     if not sequence["valid"].any():
-        notices.append(("no valid frame, nothing to evaluate", name))
+        raise DataError(f"{path}: {name} valid_frame marks no frame as valid, so there is nothing to evaluate; {AGAIN}")
     return sequence, notices
 
 

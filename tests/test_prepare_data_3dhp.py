@@ -221,6 +221,7 @@ TEST_DAMAGE = {
     "validity": ("valid_frame", lambda values: np.vstack([values, values]), ["frame 23 ", "missing in annot2"]),
     "an activity": ("activity_annotation", broken_at((5, 0), 8), ["activity_annotation is 8 at frame 5 ", "1, 2"]),
     "half valid": ("valid_frame", broken_at((3, 0), 0.5), ["valid_frame is 0.5 at frame 3 "]),
+    "none valid": ("valid_frame", np.zeros_like, ["valid_frame marks no frame"]),
     "a table": ("valid_frame", lambda values: np.ones((5, 5)), ["valid_frame", "(5, 5)"]),
     "text": ("annot2", lambda values: b"nothing", ["annot2", "no numbers"]),
     "no variable": ("valid_frame", lambda values: None, ["has no variable valid_frame"]),
