@@ -135,10 +135,12 @@ def read_cells(path, name, variable):
     return views
 
 
-def check_finite(poses, where):
-    """DataError names the first frame and joint of poses (frames, 17, C) that is not a number."""
-    if not np.isfinite(poses).all():
-        frame, joint = np.argwhere(~np.isfinite(poses).all(-1))[0]
+def check_finite(poses, where, frames=slice(None)):
+    """DataError names the first of the frames and joint of poses (frames, 17, C) that is not a number."""
+    counted = np.arange(len(poses))[frames]
+    wrong = np.argwhere(~np.isfinite(poses[counted]).all(-1))
+    if len(wrong):
+        frame, joint = counted[wrong[0][0]], wrong[0][1]
         raise DataError(f"{where} is not finite at frame {frame} (the first is 0), joint "
                         f"{MPI_INF_3DHP_17.names()[joint]}; {AGAIN}")
 
@@ -192,9 +194,7 @@ def read_poses(values, where, channels):
                         f"{joints} joints of {channels} numbers; {AGAIN}")
     if len(values) == 0:
         raise DataError(f"{where} is empty; {AGAIN}")
-    values = values[:, 0] * 1.0  # whole numbers too; double precision stays
-    check_finite(values, where)
-    return np.ascontiguousarray(values)
+    return np.ascontiguousarray(values[:, 0] * 1.0)  # whole numbers too; double precision stays
 
 
 def read_labels(values, where, choices):
@@ -242,7 +242,7 @@ def read_test(path, name):
     sequence, notices = {"data_2d": poses["annot2"], "data_3d": poses[GROUND_TRUTH]}, []
     lengths = {variable: len(values) for variable, values in poses.items()}
     for label, variable, choices in (("valid", "valid_frame", [0, 1]),
-                                     ("activity", "activity_annotation", list(ACTIVITIES))):
+                                     ("activity", "activity_annotation", [0, *ACTIVITIES])):  # 0: none
         if variable in content:
             sequence[label] = read_labels(content[variable], f"{path}: {name} {variable}", choices)
             lengths[variable] = len(sequence[label])
@@ -250,6 +250,8 @@ def read_test(path, name):
             notices.append(("no activity_annotation, so no table by activity", name))
     check_lengths(lengths, f"{path}: {name}")
     sequence["valid"] = sequence["valid"].astype(bool)
+    check_finite(poses["annot2"], f"{path}: {name} annot2")  # windows reach over frames that are not valid
+    check_finite(poses[GROUND_TRUTH], f"{path}: {name} {GROUND_TRUTH}", sequence["valid"])
     if not sequence["valid"].any():
         raise DataError(f"{path}: {name} valid_frame marks no frame as valid, so there is nothing to evaluate; {AGAIN}")
     return sequence, notices

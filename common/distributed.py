@@ -1,6 +1,5 @@
 """Several processes, started by torchrun or torch.distributed.launch: gloo on CPUs, NCCL on CUDA GPUs."""
 import os
-import warnings
 
 import torch
 import torch.distributed as dist
@@ -18,36 +17,46 @@ class Processes:
         self.rank = int(os.environ.get("RANK", 0))
         self.world_size = int(os.environ.get("WORLD_SIZE", 1))
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
         restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
         self.device = pick_device(device, self.local_rank, allow_mps=self.world_size == 1)
         if self.world_size > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            store, rank, size = next(dist.rendezvous("env://"))
+            if run_id == "none":
+                # Without a rendezvous id torchrun keeps its store over restarts: the addresses of workers that died are
+                # still in it.
+                store = dist.PrefixStore(f"attempt {restarts}", store)
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", store=store, rank=rank,
+                                    world_size=size)
         self.restarted = self.any(restarts > 0)  # by torchrun, after a worker died
         # The same for all restarts of one launch: torchrun's id, or where it gives none the number of its process.
-        run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
         self.launch = self.gather(run_id if run_id != "none" else f"process {os.getppid()}")[0]
 
     @property
     def is_main(self):
         return self.rank == 0
 
-    def wrap(self, model):
-        """The model in DistributedDataParallel where there are several processes."""
-        if self.world_size == 1:
-            return model
-        # Convolutions merged on the fly give gradients of 1x1 weights other strides of the same order: nothing to heed.
-        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-        devices = [self.device] if self.device.type == "cuda" else None
-        # Nothing is unused. But with this the gradients' buckets stay as they are at the start, where DDP would order
-        # them anew after its first step: three or more processes would then add up in another order after a resume.
-        return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
-
-    def broadcast_buffers(self, model):
-        """Give every process rank 0's buffers (running statistics), so that all evaluate the same network."""
+    def broadcast(self, tensors):
+        """Give every process rank 0's values of these tensors."""
         if self.world_size > 1:
-            for buffer in model.buffers():
-                dist.broadcast(buffer, 0)
+            for tensor in tensors:
+                dist.broadcast(tensor.data, 0)
+
+    def average_gradients(self, model):
+        """Replace every gradient by its mean over the processes.
+
+        DistributedDataParallel orders its buckets anew after the first step: three or more processes would then add up
+        in another order after a resume, and end with other weights. One sum of all gradients is always the same.
+        """
+        if self.world_size == 1:
+            return
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [part.view_as(gradient)
+                                         for part, gradient in zip(parts, gradients, strict=True)])
 
     def gather(self, value):
         """What every process passed, in the order of ranks, on every process."""

@@ -77,6 +77,7 @@ def train_one_epoch(model, generator, criterion, optimizer, processes, done, sto
         # Averaging over processes weighs them alike; weigh each by its windows, so that the sum is the batch's mean.
         share = len(inputs) * processes.world_size / generator.windows_in_batch(done.batches)
         (loss * share).backward()
+        processes.average_gradients(model)
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()

@@ -158,7 +158,7 @@ def train(args, data, model, processes, say=print):
         path = files.find(args.resume, model)
         say(f"Loading checkpoint {path}")
         run_state.resume(checkpoint.load(path), path)
-    say("** Note: reported losses are averaged over all frames; the errors at the end are averaged over the actions.")
+    say("** Note: reported losses are averaged over all frames; the errors at the end are as the protocol says.")
     run_state.run()
     best = files.best()
     if all(path.is_file() for path in best):

@@ -15,6 +15,7 @@ from common.safe_io import load_npz
 from common.utils import DataError
 
 GROUND_TRUTH = "univ_annot3"
+TRAINING_FILE, TEST_FILE = "data_train_3dhp.npz", "data_test_3dhp.npz"
 # Frames and frames per second of the training sequences.
 TRAINING_SEQUENCES = {
     "S1 Seq1": (6416, 25), "S1 Seq2": (12430, 50), "S2 Seq1": (6502, 25), "S2 Seq2": (6081, 25),
@@ -39,20 +40,12 @@ JOINT_GROUPS = {"Head": [0], "Neck": [1], "Shou": [2, 5], "Elbow": [3, 6], "Wris
 AGAIN = "prepare it again with prepare_data_3dhp.py, or copy it again"
 
 
-def training_path(folder):
-    return Path(folder) / "data_train_3dhp.npz"
-
-
-def test_path(folder):
-    return Path(folder) / "data_test_3dhp.npz"
-
-
 def load_training(folder, subset=1.0, downsample=1):
     """The training sequences of `data_train_3dhp.npz`: [PoseSequence], one per sequence and camera, float32 mm.
 
     Takes the files of the published code as they are. Raises DataError that names file, sequence and camera.
     """
-    path = training_path(folder)
+    path = Path(folder) / TRAINING_FILE
     sequences = []
     for name, content in _sequences_in(path).items():
         cameras = content[0] if isinstance(content, list | tuple | np.ndarray) and len(content) == 2 else None
@@ -70,20 +63,18 @@ def load_test(folder, downsample=1):
 
     Positions keep the file's precision. Raises DataError that names file and sequence.
     """
-    path = test_path(folder)
+    path = Path(folder) / TEST_FILE
     sequences = []
     for name, content in _sequences_in(path).items():
         where = f"{path}: {name}"
         if name not in TEST_IMAGES:
             raise DataError(f"{where} is no test sequence; there are {', '.join(TEST_IMAGES)}; {AGAIN}")
-        view = _view(where, content, TEST_IMAGES[name])
-        valid = _labels(where, content, "valid", len(view["keypoints"])).astype(bool)
-        activity = None
-        if "activity" in content:
-            activity = _labels(where, content, "activity", len(view["keypoints"])).astype(int)
-        sequence = thinned(PoseSequence(name, "", 0, **view, valid=valid, activity=activity), 1, downsample)
+        whole = PoseSequence(name, "", 0, **_view(where, content, TEST_IMAGES[name], labels=("valid", "activity")))
+        if whole.valid is None:
+            raise DataError(f"{where} has no `valid`, which tells the frames that count; {AGAIN}")
+        sequence = thinned(whole, 1, downsample)
         if not sequence.valid.any():
-            raise DataError(f"{where} has no valid frames{' left; lower --downsample' if valid.any() else ''}")
+            raise DataError(f"{where} has no valid frames{' left; lower --downsample' if downsample > 1 else ''}")
         sequences.append(sequence)
     return sequences
 
@@ -99,8 +90,8 @@ def _sequences_in(path):
     return data
 
 
-def _view(where, content, image, dtype=None):
-    """`keypoints`, `positions`, `trajectory` and `camera` of one view, checked."""
+def _view(where, content, image, dtype=None, labels=()):
+    """The fields of a PoseSequence for one view, checked; the positions only where they count."""
     if not isinstance(content, dict) or not {"data_2d", "data_3d"} <= content.keys():
         raise DataError(f"{where}: has no `data_2d` and `data_3d`; {AGAIN}")
     poses = content["data_3d"]
@@ -112,7 +103,11 @@ def _view(where, content, image, dtype=None):
     pixels = checked_view(f"{where}: data_2d", content["data_2d"], joints, None)
     if len(pixels) != len(poses):
         raise DataError(f"{where}: data_2d has {len(pixels)} frames, data_3d has {len(poses)}; {AGAIN}")
+    labels = {key: _labels(where, content, key, len(poses)) for key in labels}
     finite = np.isfinite(poses).all(axis=(1, 2))
+    if labels.get("valid") is not None:
+        labels["valid"] = labels["valid"].astype(bool)
+        finite |= ~labels["valid"]
     if not finite.all():
         raise DataError(f"{where}: data_3d holds NaN or infinite values (first in frame {int(np.argmin(finite))}); "
                         f"{AGAIN}")
@@ -122,13 +117,15 @@ def _view(where, content, image, dtype=None):
     return {"camera": {"res_w": width, "res_h": height},
             "keypoints": normalize_screen_coordinates(pixels, width, height).astype(np.float32),
             "positions": (poses - trajectory).astype(dtype or poses.dtype),
-            "trajectory": trajectory.astype(dtype or poses.dtype)}
+            "trajectory": trajectory.astype(dtype or poses.dtype), **labels}
 
 
 def _labels(where, content, key, frames):
-    """One number for each frame, whatever its shape in the file."""
+    """One number for each frame, whatever its shape in the file; None where there are none."""
     labels = content.get(key)
-    if not isinstance(labels, np.ndarray) or labels.size != frames or labels.dtype.kind not in "biuf":
-        shape = getattr(labels, "shape", "missing" if labels is None else type(labels).__name__)
+    if labels is None:
+        return None
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "biuf" or labels.size != frames:
+        shape = getattr(labels, "shape", type(labels).__name__)
         raise DataError(f"{where}: `{key}` is {shape}, expected a number for each of the {frames} frames; {AGAIN}")
     return labels.ravel()

@@ -111,15 +111,14 @@ class TrainingRun:
 
     def run(self):
         """Train the epochs that are left. Raises Interrupted after saving on Ctrl-C or SIGTERM."""
-        wrapped = self.processes.wrap(self.model)
-        if self.args.compile:
-            wrapped = compiled(wrapped, self.args.epochs)
+        self.processes.broadcast(self.model.parameters())
+        network = compiled(self.model, self.args.epochs) if self.args.compile else self.model
         criterion = PoseCriterion(self.model)
         with StopSignals() as stop:
             self._prepare_folder()
             try:
                 while self.epoch < self.args.epochs:
-                    self._train_epoch(wrapped, criterion, stop)
+                    self._train_epoch(network, criterion, stop)
             except Interrupted:
                 self._save(self.files.last)
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.progress.batches} batches; continue "
@@ -128,16 +127,16 @@ class TrainingRun:
         if self.processes.any(stop.requested):
             raise Interrupted(f"stopped after the last epoch; evaluate with --evaluate {self.files.best()[0]}")
 
-    def _train_epoch(self, wrapped, criterion, stop):
+    def _train_epoch(self, network, criterion, stop):
         args, started = self.args, time.monotonic()
         for group, first in zip(self.optimizer.param_groups, self._first_rates, strict=True):
             group["lr"] = learning_rate(args, self.epoch, first)
         self.model.set_bn_momentum(bn_momentum(self.epoch, args.epochs))
         try:
-            train_one_epoch(wrapped, self.generator, criterion, self.optimizer, self.processes, self.progress, stop,
+            train_one_epoch(network, self.generator, criterion, self.optimizer, self.processes, self.progress, stop,
                             args.amp, args.clip_grad_norm, limit=10 if args.debug else None)
             row = {"epoch": self.epoch + 1, "lr": learning_rate(args, self.epoch), "3d_train": self._training_loss()}
-            self.processes.broadcast_buffers(self.model)
+            self.processes.broadcast(self.model.buffers())  # running statistics: all evaluate the same network
             if args.train_eval and not args.no_eval:
                 row["3d_eval"] = self._error(self.train_sequences, "evaluating on the training set", stop)
             if not args.no_eval:

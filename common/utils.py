@@ -3,9 +3,11 @@ import contextlib
 import importlib
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 
@@ -79,10 +81,27 @@ def run_script(main, get_args):
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", DataError.exit_status, args)
     except Exception as error:
+        if _lost_connection(error):
+            _fail("the connection to another process is lost: it ended or was killed, and its own message says why; "
+                  "go on with --resume, or start with torchrun --max-restarts=3, which does so by itself", 1, args)
         _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where; please report it)", 1, args)
 
 
+def _lost_connection(error):
+    """Whether `error` is what gloo or NCCL raise in the processes that are left when one has died."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or not isinstance(error, RuntimeError):
+        return False
+    return bool(re.search(r"gloo|NCCL|c10d|[Cc]onnection (closed|reset|refused)", f"{type(error).__name__} {error}"))
+
+
 def _fail(message, status, args=None):
+    if os.environ.get("RANK", "0") != "0":
+        # What is wrong for one of several processes is mostly wrong for all: the first one says it, and torchrun ends
+        # the others in this time. What is wrong here only, or is left when the first has died, is said after it.
+        try:
+            time.sleep(2)
+        except KeyboardInterrupt:
+            sys.exit(status)
     if getattr(args, "debug", False):
         traceback.print_exc()
     line = " ".join(message.split())
