@@ -102,6 +102,7 @@ def check(args):
             args.resume and (args.reload or args.refine_reload),
         "--refine_reload and --lr_refine do not apply without --refine":
             not args.refine and given & {"refine_reload", "lr_refine"},
+        f"--gpu and --device {args.device} exclude each other": args.gpu and args.device not in ("auto", "cuda"),
         "--no-eval and --test exclude each other": args.no_eval and args.test and "test" in given,
     }
     for reason, holds in refused.items():
@@ -122,7 +123,7 @@ def check(args):
 
 def main(args):
     if args.gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu  # before torch looks for GPUs
+        os.environ["CUDA_VISIBLE_DEVICES"], args.device = args.gpu, "cuda"  # before torch looks for GPUs
     # torch, which takes seconds: not before the arguments are known to be good
     from common.lifting import run
     from common.mpi3dhp import Mpi3dhpData, score_predictions

@@ -91,7 +91,7 @@ def pick_device(name, local_rank=0, allow_mps=True):
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
     if (name == "cuda" and not cuda) or (name == "mps" and not mps):
-        raise UsageError(f"--device {name}: this torch finds none here; use --device cpu")
+        raise UsageError(f"--device {name}: this torch finds no such GPU here; use --device cpu, without --gpu")
     if name == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise UsageError(f"process {local_rank} has no GPU: {torch.cuda.device_count()} found"

@@ -39,6 +39,13 @@ def run_script(script, *arguments, cwd=None, launcher=(), timeout=300):
     return ScriptResult(done.returncode, done.stdout, done.stderr)
 
 
+def start(arguments, launcher=()):
+    """A script of the suite as a process that runs on: a Popen with pipes."""
+    script, *rest = map(str, arguments)
+    return subprocess.Popen([sys.executable, *launcher, str(ROOT / script), *rest], cwd=ROOT, env=script_environment(),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory):
     """A folder with the npz files of a few demo people, 40 frames a sequence."""

@@ -4,15 +4,13 @@ import math
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, ROOT, TINY, run_script, script_environment
+from conftest import GOLDEN, TINY, run_script, start
 
 from common import checkpoint
 from common.cpu import has_bfloat16
@@ -24,12 +22,6 @@ LAST, BEST = "4_gt_9_last.bin", "4_gt_9_supervised.bin"
 def command(demo_data, folder, *more):
     return ["run_s-agcn.py", "-d", "demo", "--data-dir", demo_data, "-str", "S1,S5", "-ste", "S9,S11", "-c", folder,
             "-e", "3", "-da", *TINY, *more]
-
-
-def start(arguments, launcher=()):
-    script, *rest = map(str, arguments)
-    return subprocess.Popen([sys.executable, *launcher, str(ROOT / script), *rest], cwd=ROOT, env=script_environment(),
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def assert_same_weights(first, second):

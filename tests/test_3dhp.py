@@ -1,0 +1,265 @@
+"""MPI-INF-3DHP from raw files to tables: the script as a process, one or several, killed and started again."""
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import GOLDEN, run_script, start
+
+from common import checkpoint
+from common.mpi3dhp_dataset import TEST_SEQUENCES, load_test
+from common.safe_io import load_npz
+
+SCRIPT = "main_sagcn_gpus_individual_fc_3dhp.py"
+TINY = ["--frames", "27", "--channel", "4", "--batch_size", "60", "--stride", "4", "--no-tensorboard", "--device",
+        "cpu"]
+BEST, LAST = "no_refine_4_27.pth", "3dhp_4_27_last.bin"
+
+
+def torchrun(processes, port, *more):
+    return ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}", *more]
+
+
+def assert_same_weights(first, second):
+    first, second = (checkpoint.model_state(checkpoint.load(path), path) for path in (first, second))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with the npz files of demo people, made from their raw files."""
+    folder = tmp_path_factory.mktemp("3dhp")
+    raw = run_script("prepare_data_demo.py", "--raw", "3dhp", "--output", folder / "raw", "--frames", 24)
+    assert raw.status == 0, raw.err
+    done = run_script("prepare_data_3dhp.py", "--source", folder / "raw", "--output", folder)
+    assert done.status == 0, done.err
+    return folder
+
+
+def command(data, folder, *more):
+    return [SCRIPT, "--root_path", data, "--checkpoint", folder, "--nepoch", "2", *TINY, *more]
+
+
+@pytest.fixture(scope="module")
+def whole_run(data, tmp_path_factory):
+    """The folder and the output of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = run_script(*command(data, folder))
+    assert done.status == 0, done.err
+    return folder, done
+
+
+def test_a_run_learns_and_writes_weights_tables_plots_and_predictions(whole_run, data):
+    folder, done = whole_run
+    assert {path.name for path in folder.iterdir()} == {
+        BEST, LAST, "3dhp_4_27_log.csv", "3dhp_4_27_curves.png", "mpii_3dhp_evaluation_sequencewise.csv",
+        "mpii_3dhp_evaluation_activitywise.csv", "mpii_3dhp_evaluation.json", "mpii_3dhp_pck_curves.png",
+        "mpii_3dhp_joint_errors.png", "inference_data.mat"}
+    first, last = checkpoint.load(folder / LAST)["suite"]["history"]
+    assert last["3d_valid"] < first["3d_valid"] and "3d_eval" not in last
+    weights = torch.load(folder / BEST, weights_only=True)  # a bare state dict, as others read it
+    assert all(isinstance(value, torch.Tensor) for value in weights.values())
+    assert weights["target_fc.weight"].shape == (17, 4, 3)  # an individual layer for every joint
+    frames = sum(len(sequence.scored_frames()) for sequence in load_test(data))
+    assert f"ground truth univ_annot3, valid frames only, {frames} frames" in done.out
+
+
+def test_the_same_figures_with_one_two_and_three_processes_and_by_the_papers_command_line(whole_run, data, tmp_path):
+    launchers = {
+        "plain": [], "two": torchrun(2, 22151), "three": torchrun(3, 22152),
+        "launch": ["-m", "torch.distributed.launch", "--nproc_per_node=2", "--master_port=22241"],
+    }
+    for name, launcher in launchers.items():
+        done = run_script(SCRIPT, "--dataset", "3dhp", "--root_path", data, "--batch_size", 1200, "--frames", 27,
+                          "--channel", 4, "--previous_dir", whole_run[0], "--results", tmp_path / name, "--evaluate",
+                          launcher=launcher)
+        assert done.status == 0, done.err
+        assert done.out.count("valid frames only") == 1  # rank 0 speaks for all
+    tables = {name: (tmp_path / name / "mpii_3dhp_evaluation.json").read_text() for name in launchers}
+    assert len(set(tables.values())) == 1
+    assert tables["plain"] == (whole_run[0] / "mpii_3dhp_evaluation.json").read_text()
+
+
+def test_killed_workers_come_back_under_torchrun_and_end_with_the_same_weights(data, tmp_path):
+    whole = run_script(*command(data, tmp_path / "whole"), launcher=torchrun(3, 22161))
+    assert whole.status == 0, whole.err
+    process = start(command(data, tmp_path / "killed"), launcher=torchrun(3, 22171, "--max-restarts=3"))
+    deadline, victims = time.monotonic() + 100, []
+    for epoch in range(2):  # in the first epoch and in the second
+        while time.monotonic() < deadline and epoch_of(tmp_path / "killed" / LAST) < epoch:
+            time.sleep(0.02)
+        victims.append(workers_of(process.pid)[-1])
+        os.kill(victims[-1], signal.SIGKILL)
+    output, error = process.communicate(timeout=200)
+    assert process.returncode == 0, error
+    assert len(set(victims)) == 2 and output.count("INFO: restarted: continuing from") == 2
+    for name in (BEST, LAST):
+        assert_same_weights(tmp_path / "whole" / name, tmp_path / "killed" / name)
+
+
+def epoch_of(path):
+    return checkpoint.load(path)["epoch"] if path.exists() else -1
+
+
+def workers_of(parent):
+    children = Path("/proc") / str(parent) / "task" / str(parent) / "children"
+    if not children.exists():
+        pytest.skip("this system does not tell a process's children")
+    return [int(number) for number in children.read_text().split()]
+
+
+def test_a_restart_leaves_the_last_state_of_another_run_alone(whole_run, data, tmp_path, monkeypatch):
+    (tmp_path / LAST).write_bytes((whole_run[0] / LAST).read_bytes())
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
+    done = run_script(*command(data, tmp_path, "--nepoch", 1))
+    assert done.status == 0, done.err
+    assert "restarted" not in done.out and f"{LAST[:-4]}_before.bin" in done.out
+
+
+def test_a_run_killed_in_its_second_epoch_and_resumed_ends_with_the_same_weights(whole_run, data, tmp_path):
+    process = start(command(data, tmp_path))
+    while process.poll() is None and epoch_of(tmp_path / LAST) < 1:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert epoch_of(tmp_path / LAST) == 1
+    done = run_script(*command(data, tmp_path, "--resume", LAST))
+    assert done.status == 0, done.err
+    for name in (BEST, LAST):
+        assert_same_weights(whole_run[0] / name, tmp_path / name)
+
+
+def test_the_refinement_is_trained_kept_apart_evaluated_and_reloaded(whole_run, data, tmp_path):
+    flags = ["--refine", "--lr_refine", "1e-3", "--nepoch", "1"]
+    done = run_script(*command(data, tmp_path / "a", *flags, "--reload", "--previous_dir", whole_run[0]))
+    assert done.status == 0, done.err
+    assert f"Loading checkpoint {whole_run[0] / BEST}" in done.out
+    files = {path.name for path in (tmp_path / "a").iterdir()}
+    assert {BEST, "refine_4_27.pth", "3dhp_4_27_refine_last.bin"} <= files
+    assert not [name for name in torch.load(tmp_path / "a" / BEST) if name.startswith("refinement")]
+    again = run_script(*command(data, tmp_path / "a", "--refine", "--evaluate", "--results", tmp_path / "b"))
+    assert again.status == 0, again.err
+    tables = [json.loads((tmp_path / folder / "mpii_3dhp_evaluation.json").read_text())["all"] for folder in "ab"]
+    assert tables[0] == tables[1]
+    without = run_script(*command(data, tmp_path / "a", "--evaluate", "--results", tmp_path / "c"))
+    assert without.status == 0, without.err
+    plain = json.loads((tmp_path / "c" / "mpii_3dhp_evaluation.json").read_text())["all"]
+    assert plain["mpjpe"] != tables[0]["mpjpe"]
+    more = run_script(*command(data, tmp_path / "d", *flags, "--reload", "--refine_reload", "--previous_dir",
+                               tmp_path / "a", "--debug"))
+    assert more.status == 0, more.err
+    assert f"Loading checkpoint {tmp_path / 'a' / 'refine_4_27.pth'}" in more.out
+    last = run_script(*command(data, tmp_path / "a", "--refine", "--evaluate", "3dhp_4_27_refine_last.bin",
+                               "--results", tmp_path / "e"))
+    assert last.status == 0, last.err
+
+
+def test_files_as_downloaded_load_and_their_activity_tables_are_skipped(whole_run, data, tmp_path):
+    test = load_npz(data / "data_test_3dhp.npz")["data"]
+    downloaded = {name: {"data_2d": s["data_2d"], "data_3d": s["data_3d"], "valid": s["valid"].astype(float)[:, None]}
+                  for name, s in test.items()}
+    np.savez_compressed(tmp_path / "data_test_3dhp.npz", data=downloaded)
+    done = run_script(*command(tmp_path, whole_run[0], "--evaluate", "--results", tmp_path))
+    assert done.status == 0, done.err
+    assert "no activity labels in the data: the activity tables are skipped" in done.out
+    tables = [json.loads((folder / "mpii_3dhp_evaluation.json").read_text()) for folder in (tmp_path, whole_run[0])]
+    assert tables[0]["all"] == tables[1]["all"] and "activities" not in tables[0]
+    assert not (tmp_path / "mpii_3dhp_evaluation_activitywise.csv").exists()
+
+
+def test_the_official_cases_go_through_the_script_to_the_official_files(tmp_path):
+    golden, poses, sequences = np.load(GOLDEN / "mpi_inf_3dhp_official.npz"), {}, {}
+    rng = np.random.default_rng(0)
+    for name in TEST_SEQUENCES:
+        frames = 2 * len(golden[f"{name}_gt"])
+        valid = np.zeros(frames, bool)
+        valid[rng.choice(frames, frames // 2, replace=False)] = True
+        truth, activity = np.full((frames, 17, 3), np.nan), np.zeros(frames, int)  # invalid frames hold anything
+        root = rng.normal(0, 1000, (frames, 1, 3))
+        truth[valid], activity[valid] = golden[f"{name}_gt"], golden[f"{name}_activity"]
+        sequences[name] = {"data_2d": np.zeros((frames, 17, 2)), "data_3d": truth + root, "valid": valid,
+                           "activity": activity}
+        poses[name] = golden[f"{name}_pred"].transpose(2, 1, 0)[:, :, None]
+    np.savez_compressed(tmp_path / "data_test_3dhp.npz", data=sequences)
+    from scipy.io import savemat
+
+    savemat(tmp_path / "theirs.mat", poses)
+    done = run_script(SCRIPT, "--root_path", tmp_path, "--predictions", tmp_path / "theirs.mat", "--results",
+                      tmp_path / "out")
+    assert done.status == 0, done.err
+    for kind in ("sequencewise", "activitywise"):
+        written = (tmp_path / "out" / f"mpii_3dhp_evaluation_{kind}.csv").read_text().splitlines()
+        official = str(golden[f"{kind}_csv"]).splitlines()
+        assert len(written) == len(official)
+        for ours, theirs in zip(written, official, strict=True):
+            for a, b in zip(ours.split(","), theirs.split(","), strict=True):
+                assert a == b or float(a) == pytest.approx(float(b), abs=1e-6)
+
+
+def test_weights_are_looked_for_in_previous_dir_then_in_checkpoint(whole_run, data, tmp_path):
+    run_script(*command(data, tmp_path, "--evaluate")).assert_fails(
+        4, str(tmp_path / "no_refine_*.pth"), "checkpoint/no_refine_*.pth", "--previous_dir")
+    run_script(*command(data, whole_run[0], "--evaluate", "--previous_dir", tmp_path)).assert_fails(
+        4, str(tmp_path / "no_refine_*.pth"))
+    released = {f"module.{name}": value for name, value in torch.load(whole_run[0] / BEST).items()}
+    torch.save(released, tmp_path / "no_refine_7_3141.pth")
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "no_refine_9_1000.pth")
+    done = run_script(*command(data, tmp_path, "--evaluate"))
+    assert done.status == 0, done.err
+    assert "no_refine_7_3141.pth" in done.out  # the one that fits
+    run_script(*command(data, whole_run[0], "--evaluate", BEST, "--channel", 8)).assert_fails(4, BEST, "-ch 4")
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (["--frames", "9"], ["27", "81", "243", "351"]),
+    (["--frames", "81", "--layers", "3"], ["3,3,3,3"]),
+    (["--dataset", "h36m"], ["run_s-agcn.py"]),
+    (["-k", "cpn_ft_h36m_dbb"], ["gt"]),
+    (["-a", "Walking"], ["activities"]),
+    (["--crop_uv", "1"], ["boxes"]),
+    (["--data_augmentation", "perhaps"], ["perhaps"]),
+    (["--train", "--evaluate"], ["exclude"]),
+    (["--resume", "x", "--evaluate"], ["exclude"]),
+    (["--resume", "x", "--reload"], ["exclude"]),
+    (["--lr_refine", "1e-4"], ["--refine"]),
+    (["--lr-schedule", "cosine", "--large_decay_epoch", "3"], ["steps"]),
+    (["--test", "0", "--train", "0"], ["nothing to do"]),
+    (["--nepoch", "0"], ["positive"]),
+    (["--gpu", "0", "--evaluate"], ["GPU"]),
+], ids=" ".join)
+def test_flags_that_do_not_apply_are_refused_with_the_reason(flags, words, tmp_path):
+    run_script(SCRIPT, "--root_path", tmp_path, *flags).assert_fails(2, *words)
+
+
+@pytest.fixture(scope="module")
+def short_run(data, tmp_path_factory):
+    """The folder of a run of ten batches."""
+    folder = tmp_path_factory.mktemp("short")
+    assert run_script(*command(data, folder, "--debug", "--nepoch", 1)).status == 0
+    return folder
+
+
+@pytest.mark.parametrize("flags", [
+    ["--data_augmentation", "False"], ["--reverse_augmentation", "True"], ["--subset", "0.5"], ["--downsample", "2"],
+    ["--lr", "1e-2"], ["--no-pose-sequence"], ["--test", "0"], ["--frames", "81"], ["--frames", "351"], ["--causal"],
+    ["--optimizer", "ranger"], ["--random-move"], ["--test_augmentation", "0"], ["--workers", "4"], ["--train", "1"],
+], ids=" ".join)
+def test_every_flag_changes_what_it_says(flags, data, tmp_path, short_run):
+    done = run_script(*command(data, tmp_path, "--debug", "--nepoch", 1, *flags))
+    assert done.status == 0, done.err
+    state = checkpoint.load(next(tmp_path.glob("3dhp_4_*_last.bin")))["suite"]["history"][0]
+    plain = checkpoint.load(short_run / LAST)["suite"]["history"][0]
+    same = flags[0] in ("--test", "--test_augmentation", "--workers", "--train")
+    assert (state["3d_train"] == plain["3d_train"]) == same
+    assert ("3d_valid" in state) == (flags[0] != "--test")
+    if flags[0] == "--test_augmentation":
+        assert "Test time augmentation: False" in done.out
+    if flags[0] == "--workers":
+        assert "INFO: --workers does not apply" in done.out
