@@ -223,3 +223,35 @@ def test_sigterm_before_the_training_begins_ends_with_130(demo_data, tmp_path):
     process.terminate()
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and len(error.strip().splitlines()) == 1, error
+
+
+def test_the_steps_are_those_of_the_release():
+    args = SimpleNamespace(lr_schedule="steps", learning_rate=1e-3, lr_decay=0.9, lr_decay_large=0.5,
+                           large_decay_epoch=3)
+    rate = 1e-3
+    for epoch in range(1, 12):  # the release counts epochs from 1 and decays after each
+        assert learning_rate(args, epoch - 1) == pytest.approx(rate)
+        rate *= 0.5 if epoch % 3 == 0 else 0.9
+    assert learning_rate(args, 3, first=1e-5) == pytest.approx(1e-5 * 0.81 * 0.5)
+
+
+def test_reversed_windows_are_the_windows_backwards_with_the_same_targets():
+    from common.arguments import lifting_parser, parse_lifting_args
+    from common.distributed import Processes
+    from common.lifting import make_generator
+    from common.pose_data import PoseSequence
+    from common.s_agcn import S_AGCN
+
+    rng = np.random.default_rng(0)
+    sequences = [PoseSequence("S1", "a", 0, {}, rng.normal(size=(n, 17, 2)).astype(np.float32),
+                              rng.normal(size=(n, 17, 3)).astype(np.float32)) for n in (5, 4)]
+    data = SimpleNamespace(flip=lambda: ([4], [1], [4], [1]))
+    args = parse_lifting_args(lifting_parser(""), ["-b", "100", "--reverse-augmentation", "--no-random-move"])
+    generator = make_generator(args, data, S_AGCN(17, 2, 17, [3], channels=4), sequences, Processes("cpu"))
+    generator.shuffle = False
+    _, targets, inputs = next(generator.next_epoch())
+    assert len(inputs) == 18
+    for start, n in ((0, 5), (5, 4)):
+        plain, back = slice(start, start + n), slice(9 + start, 9 + start + n)
+        np.testing.assert_array_equal(inputs[back], inputs[plain][::-1, ::-1])
+        np.testing.assert_array_equal(targets[back], targets[plain][::-1])
