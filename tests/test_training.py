@@ -251,7 +251,7 @@ def test_reversed_windows_are_the_windows_backwards_with_the_same_targets():
     generator.shuffle = False
     _, targets, inputs = next(generator.next_epoch())
     assert len(inputs) == 18
-    for start, n in ((0, 5), (5, 4)):
-        plain, back = slice(start, start + n), slice(9 + start, 9 + start + n)
+    for first, n in ((0, 5), (5, 4)):
+        plain, back = slice(first, first + n), slice(9 + first, 9 + first + n)
         np.testing.assert_array_equal(inputs[back], inputs[plain][::-1, ::-1])
         np.testing.assert_array_equal(targets[back], targets[plain][::-1])
