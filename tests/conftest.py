@@ -46,6 +46,20 @@ def start(arguments, launcher=()):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def assert_same_weights(first, second):
+    """Two checkpoints, bare weights or training states, hold the same bits after the same epochs."""
+    import torch
+
+    from common import checkpoint
+
+    contents = [checkpoint.load(path) for path in (first, second)]
+    assert contents[0].get("epoch") == contents[1].get("epoch")
+    weights, others = (checkpoint.model_state(content, first) for content in contents)
+    assert weights.keys() == others.keys()
+    for name, value in weights.items():
+        assert torch.equal(value, others[name]), name
+
+
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory):
     """A folder with the npz files of a few demo people, 40 frames a sequence."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, run_script, start
+from conftest import GOLDEN, assert_same_weights, run_script, start
 
 from common import checkpoint
 from common.mpi3dhp_dataset import TEST_SEQUENCES, load_test
@@ -22,13 +22,6 @@ BEST, LAST = "no_refine_4_27.pth", "3dhp_4_27_last.bin"
 
 def torchrun(processes, port, *more):
     return ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={port}", *more]
-
-
-def assert_same_weights(first, second):
-    first, second = (checkpoint.model_state(checkpoint.load(path), path) for path in (first, second))
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
 
 
 @pytest.fixture(scope="module")

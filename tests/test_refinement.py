@@ -102,3 +102,16 @@ def test_the_refinement_learns():
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_real_labels_fit_a_pinhole_camera_and_the_skeleton(real_data, part):
+    labels = np.load(real_data / "mpi_inf_3dhp_frames" / f"labels_{part}.npz")
+    names = MPI_INF_3DHP_17.names()
+    for points, images in zip(labels["keypoints_3d_camera"], labels["keypoints_2d"], strict=True):
+        fitted = fit_intrinsics(points, images)
+        np.testing.assert_allclose(fitted[:4], [1500, 1500, 1020, 1047], rtol=0.01)
+        assert np.abs(points[:, :2] / points[:, 2:] * fitted[:2] + fitted[2:4] - images).max() < 2  # pixels
+        forearms = [np.linalg.norm(points[names.index(f"{side}_wrist")] - points[names.index(f"{side}_elbow")])
+                    for side in ("left", "right")]
+        assert forearms[0] == pytest.approx(forearms[1], rel=0.01)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, TINY, run_script, start
+from conftest import GOLDEN, TINY, assert_same_weights, run_script, start
 
 from common import checkpoint
 from common.cpu import has_bfloat16
@@ -22,14 +22,6 @@ LAST, BEST = "4_gt_9_last.bin", "4_gt_9_supervised.bin"
 def command(demo_data, folder, *more):
     return ["run_s-agcn.py", "-d", "demo", "--data-dir", demo_data, "-str", "S1,S5", "-ste", "S9,S11", "-c", folder,
             "-e", "3", "-da", *TINY, *more]
-
-
-def assert_same_weights(first, second):
-    first, second = checkpoint.load(first), checkpoint.load(second)
-    assert first["epoch"] == second["epoch"]
-    assert first["model_pos"].keys() == second["model_pos"].keys()
-    for name, value in first["model_pos"].items():
-        assert torch.equal(value, second["model_pos"][name]), name
 
 
 @pytest.fixture(scope="module")
