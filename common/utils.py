@@ -118,12 +118,12 @@ def require(module, package):
 
 
 def progress(iterable=None, **kwargs):
-    """A tqdm bar on a terminal, and nothing when stderr is a file or a pipe."""
+    """A tqdm bar on a terminal, of the first process if there are several; nothing when stderr is a file or a pipe."""
     from tqdm import tqdm
 
     kwargs.setdefault("dynamic_ncols", True)
     kwargs.setdefault("leave", False)
-    return tqdm(iterable, disable=None, **kwargs)
+    return tqdm(iterable, disable=True if os.environ.get("RANK", "0") != "0" else None, **kwargs)
 
 
 def set_seed(seed):
