@@ -30,11 +30,12 @@ from common.utils import UsageError, run_script
 
 WIDTHS = {27: [3, 3, 3], 81: [3, 3, 3, 3], 243: [3, 3, 3, 3, 3], 351: [3, 9, 13]}
 FOLDERS = "data/s-agcn", "data"
+FOR_PREDICTIONS = {"predictions", "root_path", "dataset", "keypoints", "results", "checkpoint", "json", "debug"}
 
 
 def get_args(argv=None):
     parser = make_parser("The full GLA-GCN on MPI-INF-3DHP", {
-        "data": [data_flags, sampling_flags], "what to do": [task_flags, checkpoint_flags, reload_flags],
+        "data": [data_flags, sampling_flags], "what to do": [task_flags, files_flags, reload_flags],
         "model": [architecture_flags, model_flags], "training": [training_flags], "machine": [gpu_flags, machine_flags],
         "flags of the release that do not apply": [inapplicable_flags]})
     parser.set_defaults(
@@ -58,6 +59,10 @@ def task_flags(add):
     add("--test", type=boolean, default=True, metavar="BOOL", help="evaluate every epoch and the best one at the end")
     add("--predictions", default=None, metavar="FILE", help="score the poses of an inference_data.mat, of any method")
     add("--results", default=None, metavar="PATH", help="folder of tables, plots and inference_data.mat (default: -c)")
+
+
+def files_flags(add):
+    checkpoint_flags(add, usual_folder="checkpoint", unnamed="no_refine_*.pth in --previous_dir, then in -c")
 
 
 def reload_flags(add):
@@ -95,7 +100,11 @@ def check(args):
         f"--layers {args.layers} does not apply: --frames {args.frames} has the filter widths "
         f"{','.join(map(str, WIDTHS[args.frames]))}": args.layers not in (None, len(WIDTHS[args.frames])),
         "--train and --evaluate exclude each other": args.train and args.evaluate is not None,
-        "--train 0 --test 0 leaves nothing to do": args.train is False and not args.test,
+        "--test 0 leaves nothing to do without a training":
+            not args.test and (args.train is False or args.evaluate is not None),
+        "--previous_dir does not apply: a training starts from it with --reload or --refine_reload":
+            args.previous_dir and args.train is not False and args.evaluate is None and args.predictions is None
+            and not (args.reload or args.refine_reload),
         "--predictions and --evaluate exclude each other": args.predictions is not None and args.evaluate is not None,
         "--predictions and --train exclude each other": args.predictions is not None and args.train,
         "--resume and --reload exclude each other: continue a run or start a new one from its weights":
@@ -108,26 +117,31 @@ def check(args):
     for reason, holds in refused.items():
         if holds:
             raise UsageError(reason)
+    others = given - FOR_PREDICTIONS
+    if args.predictions is not None and others:
+        raise UsageError(f"--{min(others).replace('_', '-')} does not apply to --predictions, scored as they are")
     if args.train is False and args.evaluate is None and args.predictions is None:
         args.evaluate = ""
     args.no_eval |= not args.test
     args.actions, args.subjects_train = None, None
     args.architecture = WIDTHS[args.frames]
     if args.root_path is None:
-        args.root_path = next((folder for folder in FOLDERS if (Path(folder) / "data_test_3dhp.npz").is_file()),
-                              FOLDERS[0])
-    if "workers" in given:
-        print("INFO: --workers does not apply: windows are gathered in the process itself, loaders would be slower")
+        args.root_path = next((folder for folder in FOLDERS if any(Path(folder).glob("data_*_3dhp.npz"))), FOLDERS[0])
     return args
 
 
 def main(args):
+    if "workers" in args.given and os.environ.get("RANK", "0") == "0":
+        print("INFO: --workers does not apply: windows are gathered in the process itself, loaders would be slower")
     if args.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"], args.device = args.gpu, "cuda"  # before torch looks for GPUs
     # torch, which takes seconds: not before the arguments are known to be good
+    from common.checkpoint import check_writable
     from common.lifting import run
     from common.mpi3dhp import Mpi3dhpData, score_predictions
 
+    if args.results:
+        check_writable(args.results, "--results")  # now, not after the training
     if args.predictions is not None:
         score_predictions(args)
     else:

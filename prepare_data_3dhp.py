@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.arguments import OneLineParser
+from common.arguments import OneLineParser, split_names
 from common.keypoints import MPI_INF_3DHP_17
 from common.mpi3dhp_dataset import (
     ACTIVITIES,
@@ -47,12 +47,7 @@ def get_args():
     args = parser.parse_args()
     if args.only == "test" and "subjects" in parser.typed:
         raise UsageError("--subjects does not apply to --only test: it names training subjects; leave one out")
-    args.subjects = list(dict.fromkeys(name.strip() for name in args.subjects.split(",") if name.strip()))
-    for subject in args.subjects:
-        if subject not in SUBJECTS:
-            raise UsageError(f"--subjects: unknown subject {subject!r}; choose from {', '.join(SUBJECTS)}")
-    if not args.subjects:
-        raise UsageError("--subjects: names nothing; leave it out for all")
+    args.subjects = split_names(args.subjects, "--subjects", SUBJECTS)
     return args
 
 

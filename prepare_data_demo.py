@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.arguments import OneLineParser, natural, positive
+from common.arguments import OneLineParser, natural, positive, split_names
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_17, H36M_KEPT
 from common.prepared import is_made, write
-from common.synthetic import ACTIONS, SUBJECTS, action_kind, detect, make_motion, project_views
-from common.synthetic_raw import write_mpi_inf_3dhp
+from common.synthetic import ACTIONS, SUBJECTS, action_kind, detect, make_motion, project_views, write_mpi_inf_3dhp
 from common.utils import DataError, UsageError, progress, run_script
 
 RECIPE = 1  # raised when the motion or the noise changes: files made before are then no longer the same data
@@ -44,7 +43,7 @@ def get_args():
     parser.add_argument("--force", action="store_true", help="write the files anew where they exist")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
-    args.subjects = split_names(args.subjects, "--subjects")
+    args.subjects = split_names(args.subjects, "--subjects", SUBJECTS)
     args.actions = split_names(args.actions, "--actions")
     for name in ("subjects", "actions"):
         if args.raw and name in parser.typed:
@@ -53,18 +52,7 @@ def get_args():
     return args
 
 
-def split_names(text, flag):
-    """The names of a comma-separated list, each once."""
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise UsageError(f"{flag}: names nothing; leave it out for all")
-    return names
-
-
 def check_args(args):
-    for subject in args.subjects:
-        if subject not in SUBJECTS:
-            raise UsageError(f"--subjects: unknown subject {subject!r}; choose from {', '.join(SUBJECTS)}")
     for action in args.actions:
         try:
             action_kind(action)

@@ -124,13 +124,25 @@ def make_parser(description, groups):
     return parser
 
 
+def split_names(text, flag, choices=None):
+    """The names of a comma-separated list, each once. Raises UsageError for none, and for one not in `choices`."""
+    listed = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not listed:
+        raise UsageError(f"{flag}: names nothing; leave it out for all")
+    for name in listed:
+        if choices and name not in choices:
+            raise UsageError(f"{flag}: unknown {flag.strip('-').removesuffix('s')} {name!r}; choose from "
+                             f"{', '.join(choices)}")
+    return listed
+
+
 def lifting_parser(description):
     """The parser of `run_s-agcn.py` and its variants: VideoPose3D's names, GLA-GCN's defaults."""
     parser = make_parser(description, {
         "data": [_data, sampling_flags], "checkpoints and evaluation": [checkpoint_flags, _reports],
         "model": [_architecture, model_flags], "training": [training_flags], "machine": [machine_flags],
         "rendering": [_viz], "VideoPose3D's flags that do not apply": [_inapplicable]})
-    parser.set_defaults(refine=False, lr_refine=None)  # the script for MPI-INF-3DHP has the refinement
+    parser.set_defaults(refine=False, lr_refine=None, test=True)  # flags of the script for MPI-INF-3DHP
     return parser
 
 
@@ -163,14 +175,15 @@ def sampling_flags(add):
     add("--downsample", type=positive, default=1, metavar="N", help="keep every N-th frame, in training and evaluation")
 
 
-def checkpoint_flags(add):
+def checkpoint_flags(add, usual_folder="checkpoint/h36m, checkpoint/humaneva or output",
+                     unnamed="<channels>_<keypoints>_<frames>_supervised.bin"):
     add("-c", "--checkpoint", metavar="PATH", default=None,
-        help="folder of the checkpoints (default: checkpoint/h36m, checkpoint/humaneva or output)")
+        help=f"folder of the checkpoints (default: {usual_folder})")
     add("--checkpoint-frequency", type=positive, default=10, metavar="N",
         help="keep a numbered checkpoint every N epochs")
     add("-r", "--resume", default="", metavar="FILE", help="continue a training run")
     add("--evaluate", nargs="?", const="", default=None, metavar="FILE",
-        help="evaluate a checkpoint (no name: <channels>_<keypoints>_<frames>_supervised.bin)")
+        help=f"evaluate a checkpoint (no name: {unnamed})")
     add("-tta", "--test-time-augmentation", "--test-augmentation", **SWITCH,
         help="average with the prediction of the mirrored input")
     add("--json", metavar="FILE", default=None, help="write the errors in mm to FILE")
@@ -199,7 +212,8 @@ def model_flags(add):
 TRAINING_ONLY = ("subjects_train", "subset", "stride", "epochs", "batch_size", "learning_rate", "lr_schedule",
                  "lr_decay", "lr_decay_large", "large_decay_epoch", "optimizer", "data_augmentation",
                  "reverse_augmentation", "random_move", "clip_grad_norm", "no_eval", "train_eval",
-                 "checkpoint_frequency", "export_training_curves", "tensorboard", "dropout")
+                 "checkpoint_frequency", "export_training_curves", "tensorboard", "dropout", "seed", "reload",
+                 "refine_reload", "lr_refine")
 NOT_FOR_RENDERING = ("actions", "subjects_test", "by_subject", "last_chunk_only")
 FOR_VIDEO_ONLY = ("viz_video", "viz_skip", "viz_bitrate", "viz_no_ground_truth", "viz_limit", "viz_downsample",
                   "viz_size")

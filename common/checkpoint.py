@@ -182,7 +182,8 @@ def _fitting_flags(given, wanted):
     if given["channels"] != wanted["channels"]:
         flags.append(f"-ch {given['channels']}")
     if given["widths"] != wanted["widths"]:
-        flags.append(f"-arc {','.join(['3'] * given['widths'])} (it has {given['widths']} filter widths)")
+        flags.append(f"-arc {','.join(['3'] * given['widths'])} (it has {given['widths']} filter widths; on "
+                     f"MPI-INF-3DHP --frames {3 ** given['widths']})")
     if given["joints"] != wanted["joints"]:
         dataset = {15: "humaneva15", 17: "h36m", 20: "humaneva20"}.get(given["joints"], "of another skeleton")
         flags.append(f"-d {dataset} (it has {given['joints']} joints)")
@@ -214,11 +215,11 @@ def save(path, content):
             raise WriteError(f"{path}: could not be written; free space or choose another place with -c") from error
 
 
-def check_writable(folder):
-    """Make the checkpoint folder before the training, and find out now whether it can be written."""
+def check_writable(folder, flag="-c"):
+    """Make the folder that `flag` names before the training, and find out now whether it can be written."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UsageError(f"-c {folder}: cannot be written ({error.strerror or error})") from error
+        raise UsageError(f"{flag} {folder}: cannot be written ({error.strerror or error})") from error

@@ -1,10 +1,15 @@
 """Several processes, started by torchrun or torch.distributed.launch: gloo on CPUs, NCCL on CUDA GPUs."""
 import os
+import secrets
+import time
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from common.utils import UsageError
+
+TIMEOUT = 600  # seconds that processes wait for each other at the start
 
 
 class Processes:
@@ -22,15 +27,11 @@ class Processes:
         self.device = pick_device(device, self.local_rank, allow_mps=self.world_size == 1)
         if self.world_size > 1 and not dist.is_initialized():
             store, rank, size = next(dist.rendezvous("env://"))
-            if run_id == "none":
-                # Without a rendezvous id torchrun keeps its store over restarts: the addresses of workers that died are
-                # still in it.
-                store = dist.PrefixStore(f"attempt {restarts}", store)
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", store=store, rank=rank,
-                                    world_size=size)
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo",
+                                    store=_own_part(store, rank, size), rank=rank, world_size=size)
         self.restarted = self.any(restarts > 0)  # by torchrun, after a worker died
-        # The same for all restarts of one launch: torchrun's id, or where it gives none the number of its process.
-        self.launch = self.gather(run_id if run_id != "none" else f"process {os.getppid()}")[0]
+        # The same for all restarts of one launch: torchrun's id, or where it gives none its process.
+        self.launch = self.gather(run_id if run_id != "none" else _parent())[0]
 
     @property
     def is_main(self):
@@ -66,6 +67,14 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
+    def share(self, value):
+        """Rank 0's value, on every process."""
+        if self.world_size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, 0)
+        return values[0]
+
     def any(self, flag):
         """Whether `flag` is true in any process."""
         if self.world_size == 1:
@@ -81,6 +90,42 @@ class Processes:
     def close(self):
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _own_part(store, rank, size):
+    """A part of `store` that no earlier processes have written to.
+
+    torchrun keeps its store over restarts, with the addresses of workers that have died, and its agents on several
+    nodes count restarts apart: so rank 0 names the part, to everybody who asks now.
+    """
+    own = secrets.token_hex(8)
+    deadline = time.monotonic() + TIMEOUT
+    if rank == 0:
+        waiting = set(range(1, size))
+        while waiting and time.monotonic() < deadline:
+            for other in list(waiting):
+                if store.check([f"greeting/{other}"]):
+                    store.set(f"answer/{store.get(f'greeting/{other}').decode()}", own)
+                if store.check([f"thanks/{own}/{other}"]):
+                    waiting.remove(other)
+            time.sleep(0.01)
+        return dist.PrefixStore(own, store)
+    while not store.check([f"answer/{own}"]) and time.monotonic() < deadline:
+        store.set(f"greeting/{rank}", own)
+        time.sleep(0.05)
+    part = store.get(f"answer/{own}").decode()
+    store.set(f"thanks/{part}/{rank}", "")
+    return dist.PrefixStore(part, store)
+
+
+def _parent():
+    """The process that started this one, told from others that had its number before where the system tells."""
+    number = os.getppid()
+    try:
+        status = Path(f"/proc/{number}/stat").read_text()
+    except OSError:
+        return f"process {number}"
+    return f"process {number}, started at {status.rpartition(')')[2].split()[19]}"
 
 
 def pick_device(name, local_rank=0, allow_mps=True):

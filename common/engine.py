@@ -101,24 +101,26 @@ def window_view(keypoints, length, causal):
     return np.lib.stride_tricks.as_strided(padded, shape, (frame, frame, joint, coordinate), writeable=False)
 
 
-def predict(model, keypoints, device, flip=None, amp="off", frames=None, intrinsics=None):
+def predict(model, keypoints, device, flip=None, amp="off", frames=None, intrinsics=None, stop=None):
     """The poses (T, J, 3) of a sequence of keypoints (T, J_in, 2), root-relative, as float32 NumPy.
 
     flip: None, or (kps_left, kps_right, joints_left, joints_right): average with the mirrored input's prediction.
     frames: the frames (n,) to predict, where not all are wanted. intrinsics: (9,) of the camera, where `model` takes
-    them.
+    them. stop: a StopSignals; when it is requested the result is None.
     """
     if flip is not None:
-        plain = predict(model, keypoints, device, None, amp, frames, intrinsics)
+        plain = predict(model, keypoints, device, None, amp, frames, intrinsics, stop)
         mirrored = predict(model, mirror(keypoints, *flip[:2]), device, None, amp, frames,
-                           None if intrinsics is None else mirror_intrinsics(intrinsics))
-        return (plain + mirror(mirrored, *flip[2:])) / 2
+                           None if intrinsics is None else mirror_intrinsics(intrinsics), stop)
+        return None if plain is None or mirrored is None else (plain + mirror(mirrored, *flip[2:])) / 2
     windows = window_view(keypoints, model.receptive_field(), model.causal)
     frames = np.arange(len(windows)) if frames is None else frames
     known = [] if intrinsics is None else [torch.from_numpy(intrinsics)[None].to(device)]
     poses = []
     with torch.inference_mode(), autocast(device, amp):
         for first in range(0, len(frames), EVALUATION_WINDOWS):
+            if stop is not None and stop.requested:
+                return None
             batch = torch.from_numpy(windows[frames[first : first + EVALUATION_WINDOWS]]).to(device)
             output = model(batch, *known)
             poses.append((output[0] if isinstance(output, tuple) else output)[:, 0].float().cpu())
@@ -129,7 +131,7 @@ def predict_each(model, sequences, measure, processes, flip=None, amp="off", sto
     """[measure(prediction, sequence)] of all sequences, in order, shared among the processes without doubling any.
 
     The prediction is that of the frames that count, `sequence.scored_frames()`.
-    Raises Interrupted between two sequences when `stop` was requested in any process.
+    Raises Interrupted when `stop` was requested in any process, in all of them after the same sequence.
     """
     model.eval()
     # The longest first and in turns: every process gets about the same work.
@@ -138,15 +140,15 @@ def predict_each(model, sequences, measure, processes, flip=None, amp="off", sto
     results = {}
     bar = progress(total=sum(len(frames[i]) for i in order), desc=desc, unit="frame", unit_scale=True)
     for turn in range(-(-len(sequences) // processes.world_size)):
+        if turn < len(order):  # the last turn may be for the processes before this one
+            i = order[turn]
+            prediction = predict(model, sequences[i].keypoints, processes.device, flip, amp, frames[i],
+                                 sequences[i].intrinsics, stop)
+            if prediction is not None:
+                results[i] = measure(prediction, sequences[i])
+            bar.update(len(frames[i]))
         if stop is not None and processes.any(stop.requested):
             raise Interrupted
-        if turn == len(order):
-            break  # the last turn is for the processes before this one
-        i = order[turn]
-        prediction = predict(model, sequences[i].keypoints, processes.device, flip, amp, frames[i],
-                             sequences[i].intrinsics)
-        results[i] = measure(prediction, sequences[i])
-        bar.update(len(frames[i]))
     bar.close()
     merged = {key: value for part in processes.gather(results) for key, value in part.items()}
     return [merged[i] for i in range(len(sequences))]

@@ -146,10 +146,12 @@ def train(args, data, model, processes, say=print):
     """Train, keep checkpoints, and evaluate the best one."""
     checkpoint.check_writable(args.checkpoint)
     files = data.files(args)
-    train_sequences, test_sequences = data.training_sequences(args), data.test_sequences(args)
+    train_sequences = data.training_sequences(args)
+    test_sequences = data.test_sequences(args) if args.test else []
     generator = make_generator(args, data, model, train_sequences, processes)
     say(f"INFO: Training on {generator.num_frames()} frames")
-    _say_test_frames(test_sequences, say)
+    if args.test:
+        _say_test_frames(test_sequences, say)
     files.load_start(args, model, say)
     run_state = TrainingRun(args, files, model, make_optimizer(args, model), generator, processes, train_sequences,
                             test_sequences, data.mm_per_unit)
@@ -160,11 +162,13 @@ def train(args, data, model, processes, say=print):
         run_state.resume(checkpoint.load(path), path)
     say("** Note: reported losses are averaged over all frames; the errors at the end are as the protocol says.")
     run_state.run()
-    best = files.best()
-    if all(path.is_file() for path in best):
+    if not args.test:
+        return
+    if run_state.best_weights is not None:
         by = "training loss" if args.no_eval else "validation MPJPE"
-        say(f"Evaluating {' and '.join(map(str, best))}, the best epoch by {by} ({run_state.best:.1f} mm)")
-        files.load_best(model)
+        paths = " and ".join(map(str, files.best()))
+        say(f"Evaluating {paths}, the best epoch by {by} ({run_state.best:.1f} mm)")
+        model.load_state_dict(run_state.best_weights)
     evaluate(args, data, model, test_sequences, processes, say)
 
 

@@ -1,4 +1,5 @@
 """MPI-INF-3DHP for the recipe of `common.lifting`: its data, its report and the files of its weights."""
+import os
 import re
 from pathlib import Path
 
@@ -40,8 +41,9 @@ class Mpi3dhpData:
     def _located(self, sequences):
         for sequence in sequences if self.with_cameras else []:
             try:
-                points = (sequence.positions + sequence.trajectory).reshape(-1, 3)
-                sequence.intrinsics = fit_intrinsics(points, sequence.keypoints.reshape(-1, 2))
+                frames = sequence.scored_frames()  # the others may hold anything
+                points = (sequence.positions + sequence.trajectory)[frames].reshape(-1, 3)
+                sequence.intrinsics = fit_intrinsics(points, sequence.keypoints[frames].reshape(-1, 2))
             except ValueError as error:
                 raise DataError(f"{self.folder}: {sequence.subject} {sequence.action} camera {sequence.camera_index} "
                                 f"holds {error}: --refine needs `data_3d` in the camera's space") from None
@@ -66,6 +68,8 @@ def _scored(sequence, prediction):
 
 def score_predictions(args):
     """Report the errors of the poses in `args.predictions`, an `inference_data.mat`. Raises DataError."""
+    if os.environ.get("RANK", "0") != "0":
+        return  # nothing to share among processes
     predictions = read_inference_mat(args.predictions)
     sequences = {sequence.subject: sequence for sequence in load_test(args.root_path)}
     unknown = [name for name in predictions if name not in sequences]
@@ -79,33 +83,30 @@ def score_predictions(args):
 
 
 class Mpi3dhpFiles(RunFiles):
-    """`no_refine_<channels>_<frames>.pth`, and with --refine `refine_<channels>_<frames>.pth`: bare state dicts.
+    """`no_refine_<size>.pth`, a bare state dict; size: <channels>_<frames>, with --causal <channels>_<frames>_causal.
 
-    The other files of a run begin with 3dhp_<channels>_<frames>, and those of a refined run end that with _refine.
+    With --refine: `refine_<size>.pth`, and the lifter that was trained with it in `no_refine_<size>_refined.pth`. The
+    other files of a run begin with 3dhp_<size>, and those of a refined run with 3dhp_<size>_refine.
     """
 
     def __init__(self, args):
-        self.size = f"{args.channels}_{args.frames}"
+        self.size, self.frames = f"{args.channels}_{args.frames}" + ("_causal" if args.causal else ""), args.frames
         super().__init__(args.checkpoint, f"3dhp_{self.size}{'_refine' if args.refine else ''}", ["checkpoint"])
-        self.previous, self.refine = args.previous_dir, args.refine
+        self.refine = args.refine
+        self.previous = Path(args.previous_dir) if args.previous_dir else None
 
-    def best(self):
-        kinds = ("no_refine", "refine") if self.refine else ("no_refine",)
-        return [self.folder / f"{kind}_{self.size}.pth" for kind in kinds]
+    def parts(self, weights):
+        if not self.refine:
+            return {self.folder / f"no_refine_{self.size}.pth": weights}
+        lifter = {name: value for name, value in weights.items() if not name.startswith(REFINEMENT)}
+        refinement = {name.removeprefix(REFINEMENT): value for name, value in weights.items()
+                      if name.startswith(REFINEMENT)}
+        return {self.folder / f"no_refine_{self.size}_refined.pth": lifter,
+                self.folder / f"refine_{self.size}.pth": refinement}
 
-    def save_best(self, model, state):
-        weights = model.state_dict()
-        parts = [{name: value for name, value in weights.items() if not name.startswith(REFINEMENT)}]
-        if self.refine:
-            parts.append(model.refinement.state_dict())
-        for path, part in zip(self.best(), parts, strict=True):
+    def save_best(self, state):
+        for path, part in self.parts(state["model_pos"]).items():
             checkpoint.save(path, part)
-
-    def load_best(self, model):
-        lifter, *refinement = self.best()
-        self._load_lifter(model, lifter)
-        if refinement:
-            self._load_refinement(model, refinement[0])
 
     def load(self, model, path):
         """The weights in `path`; with --refine also those of the refinement, in the same file or in one beside it."""
@@ -115,51 +116,66 @@ class Mpi3dhpFiles(RunFiles):
             return
         self._load_lifter(model, path)
         if self.refine:
-            beside = Path(path).with_name(re.sub("^no_", "", Path(path).name))
-            self._load_refinement(model, beside if beside != Path(path) and beside.is_file()
-                                  else self._newest("refine", model.refinement))
+            beside = path.with_name(path.name.removeprefix("no_").replace("_refined.pth", ".pth"))
+            if beside == path or not beside.is_file():
+                beside = self._unnamed(model.refinement, "refine", [f"refine_{self.size}.pth"])
+            checkpoint.load_into(model.refinement, checkpoint.load(beside), beside)
 
     def _load_lifter(self, model, path):
+        self._check_frames(path)
         checkpoint.load_into(model, checkpoint.load(path), path, leave_out=REFINEMENT)
 
-    def _load_refinement(self, model, path):
-        checkpoint.load_into(model.refinement, checkpoint.load(path), path)
+    def _check_frames(self, path):
+        """Weights of 27 and of 351 frames have the same shapes: only their names tell."""
+        found = re.match(r"no_refine_\d+_(27|81|243|351)(_causal)?(_refined)?(_before\d*)?\.pth$", path.name)
+        causal = self.size.endswith("_causal")
+        if found and (int(found[1]), bool(found[2])) != (self.frames, causal):
+            raise CheckpointError(f"{path}: of {found[1]} frames, {'' if found[2] else 'not '}causal, by its name: it "
+                                  f"would fit with --frames {found[1]} and {'--causal' if found[2] else 'no --causal'}")
 
     def load_start(self, args, model, say):
         """--reload and --refine_reload: the weights that a training starts from."""
         if args.reload:
-            path = self.find("", model)
+            path = self._unnamed(model, "no_refine", self._names(refined=args.refine_reload))
             say(f"Loading checkpoint {path}")
             self._load_lifter(model, path)
         if args.refine_reload:
-            path = self._newest("refine", model.refinement)
+            path = self._unnamed(model.refinement, "refine", [f"refine_{self.size}.pth"])
             say(f"Loading checkpoint {path}")
-            self._load_refinement(model, path)
+            checkpoint.load_into(model.refinement, checkpoint.load(path), path)
 
     def find(self, name, model):
         """The checkpoint of this name, or without one the `no_refine_*.pth` that fits the network."""
         if name:
-            return checkpoint.find(name, [self.folder, *self.elsewhere])
-        return self._newest("no_refine", model)
+            return checkpoint.find(name, ([self.previous] if self.previous else []) + [self.folder, *self.elsewhere])
+        return self._unnamed(model, "no_refine", self._names(refined=self.refine))
 
-    def _newest(self, kind, model):
-        """The file `<kind>_*.pth` of this network's size, else the newest that fits it.
+    def _names(self, refined):
+        """The lifter's own names, the wanted one first: trained with a refinement, or alone."""
+        names = [f"no_refine_{self.size}.pth", f"no_refine_{self.size}_refined.pth"]
+        return names[::-1] if refined else names
+
+    def _unnamed(self, model, kind, names):
+        """The first of `names` that is there, else the newest `<kind>_*.pth` that fits `model`.
 
         Looked for in --previous_dir, or without one in --checkpoint and `checkpoint/`.
         """
-        folders = [Path(self.previous)] if self.previous else list(dict.fromkeys([self.folder, *self.elsewhere]))
+        folders = [self.previous] if self.previous else list(dict.fromkeys([self.folder, *self.elsewhere]))
+        named = [folder / name for folder in folders for name in names if (folder / name).is_file()]
+        if named:
+            return named[0]
         found = [path for folder in folders for path in
                  sorted(folder.glob(f"{kind}_*.pth"), key=lambda path: -path.stat().st_mtime)]
-        named = [path for path in found if path.name == f"{kind}_{self.size}.pth"]
         if not found:
             tried = " and ".join(str(folder / f"{kind}_*.pth") for folder in folders)
             raise CheckpointError(f"no checkpoint: tried {tried}; put the file there, or name its folder with "
                                   "--previous_dir")
-        return named[0] if named else next((path for path in found if self._fits(model, path)), found[0])
+        return next((path for path in found if self._fits(model, path)), found[0])
 
     def _fits(self, model, path):
         try:
+            self._check_frames(path)
             checkpoint.fitting_state(model, checkpoint.load(path), path, leave_out=REFINEMENT)
         except CheckpointError:
             return False
-        return True
+        return "_before" not in path.stem

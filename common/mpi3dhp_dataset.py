@@ -10,7 +10,7 @@ import numpy as np
 
 from common.camera import normalize_screen_coordinates
 from common.keypoints import MPI_INF_3DHP_17
-from common.pose_data import PoseSequence, checked_view, thinned
+from common.pose_data import PoseSequence, are_positions, checked_view, thinned
 from common.safe_io import load_npz
 from common.utils import DataError
 
@@ -48,12 +48,13 @@ def load_training(folder, subset=1.0, downsample=1):
     path = Path(folder) / TRAINING_FILE
     sequences = []
     for name, content in _sequences_in(path).items():
-        cameras = content[0] if isinstance(content, list | tuple | np.ndarray) and len(content) == 2 else None
+        pair = isinstance(content, list | tuple | np.ndarray) and len(content) == 2
+        cameras = _unwrapped(content[0]) if pair else None
         if not isinstance(cameras, dict) or not cameras:
             raise DataError(f"{path}: {name} is not [{{camera: {{data_2d, data_3d}}}}, fps]; {AGAIN}")
         subject, _, sequence = name.partition(" ")
         for i, (camera, poses) in enumerate(cameras.items()):
-            view = _view(f"{path}: {name} camera {camera}", poses, TRAINING_IMAGE, np.float32)
+            view = _view(f"{path}: {name} camera {camera}", _unwrapped(poses), TRAINING_IMAGE, np.float32)
             sequences.append(thinned(PoseSequence(subject, sequence, i, **view), subset, downsample))
     return sequences
 
@@ -87,7 +88,12 @@ def _sequences_in(path):
     data = load_npz(path).get("data")
     if not isinstance(data, dict) or not data or not all(isinstance(name, str) for name in data):
         raise DataError(f"{path}: has no `data` of the form {{sequence: ...}}; is it the right file?")
-    return data
+    return {name: _unwrapped(content) for name, content in data.items()}
+
+
+def _unwrapped(content):
+    """What an array without dimensions holds, as NumPy wraps dictionaries."""
+    return content.item() if isinstance(content, np.ndarray) and content.ndim == 0 else content
 
 
 def _view(where, content, image, dtype=None, labels=()):
@@ -96,28 +102,44 @@ def _view(where, content, image, dtype=None, labels=()):
         raise DataError(f"{where}: has no `data_2d` and `data_3d`; {AGAIN}")
     poses = content["data_3d"]
     joints = MPI_INF_3DHP_17.num_joints()
-    if not isinstance(poses, np.ndarray) or poses.ndim != 3 or poses.shape[1:] != (joints, 3) or \
-            poses.dtype.kind != "f":
+    if not are_positions(poses, (joints,)):
         shape = getattr(poses, "shape", type(poses).__name__)
         raise DataError(f"{where}: data_3d is {shape}, expected (frames, {joints}, 3) floats")
     pixels = checked_view(f"{where}: data_2d", content["data_2d"], joints, None)
     if len(pixels) != len(poses):
         raise DataError(f"{where}: data_2d has {len(pixels)} frames, data_3d has {len(poses)}; {AGAIN}")
     labels = {key: _labels(where, content, key, len(poses)) for key in labels}
+    with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and found below
+        poses = poses.astype(dtype or poses.dtype)
     finite = np.isfinite(poses).all(axis=(1, 2))
     if labels.get("valid") is not None:
-        labels["valid"] = labels["valid"].astype(bool)
+        _check_labels(where, labels)
         finite |= ~labels["valid"]
     if not finite.all():
         raise DataError(f"{where}: data_3d holds NaN or infinite values (first in frame {int(np.argmin(finite))}); "
                         f"{AGAIN}")
     root = MPI_INF_3DHP_17.root()
-    trajectory = poses[:, root : root + 1]
+    trajectory = poses[:, root : root + 1].copy()
+    with np.errstate(invalid="ignore"):  # in frames that do not count
+        poses -= trajectory
     width, height = image
     return {"camera": {"res_w": width, "res_h": height},
             "keypoints": normalize_screen_coordinates(pixels, width, height).astype(np.float32),
-            "positions": (poses - trajectory).astype(dtype or poses.dtype),
-            "trajectory": trajectory.astype(dtype or poses.dtype), **labels}
+            "positions": poses, "trajectory": trajectory, **labels}
+
+
+def _check_labels(where, labels):
+    """`valid` becomes boolean; DataError for what is neither 0 nor 1, and for activities there are not."""
+    valid, activity = labels["valid"], labels.get("activity")
+    if not np.isin(valid, (0, 1)).all():
+        raise DataError(f"{where}: `valid` holds {valid[~np.isin(valid, (0, 1))][0]:g}, expected 0 or 1; {AGAIN}")
+    labels["valid"] = valid.astype(bool)
+    if activity is None:
+        return
+    unknown = activity[labels["valid"] & ~np.isin(activity, (0, *ACTIVITIES))]
+    if len(unknown):
+        raise DataError(f"{where}: `activity` holds {unknown[0]:g}, expected {min(ACTIVITIES)} to {max(ACTIVITIES)}, "
+                        f"or 0 for none; {AGAIN}")
 
 
 def _labels(where, content, key, frames):

@@ -3,7 +3,7 @@ import numpy as np
 
 from common.loss import AUC_THRESHOLDS_MM
 from common.mpi3dhp_dataset import GROUND_TRUTH, JOINT_GROUPS
-from common.utils import atomic_path, require
+from common.plots import new_figure, save_figure
 
 # Eight hues that colour-blind people tell apart (Paul Tol's "muted" scheme); neighbours differ in dashes, too.
 GROUP_COLORS = ("#CC6677", "#332288", "#AA7700", "#117733", "#4FA8D8", "#882255", "#44AA99", "#8C8C2B")
@@ -28,7 +28,7 @@ def draw_pck_curves(path, scores):
              xticks=np.arange(0, thresholds[-1] + 1, 25), yticks=np.arange(0, 101, 10))
     axes.set_title(_title("PCK", entry), fontsize=11, pad=12)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=2.6)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_joint_errors(path, scores):
@@ -52,7 +52,7 @@ def draw_joint_errors(path, scores):
     axes.set_title(_title("error per joint", entry), fontsize=11, pad=12)
     axes.grid(axis="y", visible=False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=2, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _title(what, entry):
@@ -61,15 +61,8 @@ def _title(what, entry):
 
 def _figure(size):
     """A figure of `size` inches and its axes, with a light grid behind what is drawn."""
-    figure = require("matplotlib.figure", "matplotlib").Figure(figsize=size, dpi=120, layout="constrained")
-    require("matplotlib.backends.backend_agg", "matplotlib").FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = new_figure(size)
     axes.grid(alpha=0.4, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _save(figure, path):
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)

@@ -122,14 +122,19 @@ def load_dataset(data_dir, name, keypoints):
     for subject, actions in positions.items():
         for action, poses in actions.items():
             joints = DATASET_JOINTS[name]
-            if not isinstance(poses, np.ndarray) or poses.ndim != 3 or poses.shape[1] not in joints or \
-                    poses.shape[2] != 3 or poses.dtype.kind != "f":
+            if not are_positions(poses, joints):
                 shape = getattr(poses, "shape", type(poses).__name__)
                 raise DataError(f"{path}: {subject} {action} is {shape}, expected (frames, "
                                 f"{' or '.join(map(str, joints))}, 3) floats for {name}")
     if name.startswith("humaneva"):
         return HumanEvaDataset(positions, DATASET_JOINTS[name][0])
     return Human36mDataset(positions)
+
+
+def are_positions(poses, joints):
+    """Whether `poses` is an array (frames, J, 3) of floats, J one of `joints`."""
+    return isinstance(poses, np.ndarray) and poses.ndim == 3 and poses.shape[1] in joints and poses.shape[2] == 3 \
+        and poses.dtype.kind == "f"
 
 
 def _check_nested(path, key, value):

@@ -2,6 +2,7 @@
 from pathlib import Path
 
 from common import checkpoint
+from common.utils import CheckpointError
 
 
 class RunFiles:
@@ -22,22 +23,33 @@ class RunFiles:
         """The checkpoint that is kept of an epoch, counted from 1."""
         return self.path(f"supervised_epoch_{epoch}.bin")
 
+    def parts(self, weights):
+        """Which of these weights {name: tensor} each file of the best weights holds: {path: weights}."""
+        return {self.path("supervised.bin"): weights}
+
     def best(self):
         """The paths that hold the best weights."""
-        return [self.path("supervised.bin")]
+        return list(self.parts({}))
+
+    def hold(self, weights):
+        """Whether the files of the best weights hold these."""
+        return all(_same(path, part) for path, part in self.parts(weights).items())
+
+    def save_best(self, state):
+        """Write the weights of a training state as the best, with what else it holds."""
+        checkpoint.save(self.path("supervised.bin"), state)
+
+    def keep_earlier(self, paths):
+        """Give files of an earlier run other names, that they are not written over; yields (path, its new path)."""
+        for path in filter(Path.exists, paths):
+            names = (path.with_stem(f"{path.stem}_before{number}") for number in ("", *range(2, 1000)))
+            kept = next(name for name in names if not name.exists())
+            yield path, path.replace(kept)
 
     def leftovers(self):
         """What a killed run left half-written under a temporary name."""
         for stem in (f"{self.stem}_*", *(path.stem for path in self.best())):
             yield from self.folder.glob(f".{stem}.*.tmp.*")
-
-    def save_best(self, model, state):
-        """Write the weights of `model` as the best; `state`: the whole training state."""
-        checkpoint.save(self.path("supervised.bin"), state)
-
-    def load_best(self, model):
-        """Load what `save_best` wrote. Raises CheckpointError."""
-        self.load(model, self.path("supervised.bin"))
 
     def load(self, model, path):
         """Load the weights in `path`. Raises CheckpointError."""
@@ -51,3 +63,11 @@ class RunFiles:
         return checkpoint.find(name or self.path("supervised.bin").name, [self.folder, *self.elsewhere])
 
 
+def _same(path, weights):
+    """Whether the file holds exactly these weights."""
+    try:
+        found = checkpoint.model_state(checkpoint.load(path), path)
+    except CheckpointError:
+        return False
+    return found.keys() == weights.keys() and all(
+        found[name].equal(value.to(found[name].device)) for name, value in weights.items())

@@ -106,3 +106,10 @@ def _drift(rng, shape):
         shocks[step:] += DRIFT_MEMORY**step * shocks[:-step].copy()
         step *= 2
     return shocks
+
+
+def write_mpi_inf_3dhp(folder, **options):
+    """The demo people as a miniature raw MPI-INF-3DHP in its original files; see `common.synthetic_raw`."""
+    from common.synthetic_raw import write_mpi_inf_3dhp  # which is made of the people here
+
+    write_mpi_inf_3dhp(folder, **options)

@@ -2,7 +2,6 @@
 import csv
 import math
 import operator
-import os
 import time
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from common import checkpoint
 from common.engine import EpochProgress, StopSignals, predict_each, train_one_epoch
 from common.loss import joint_errors, mpjpe
+from common.plots import draw_training_curves
 from common.ranger import Ranger, load_released_state
 from common.utils import CheckpointError, Interrupted, atomic_path, require
 
@@ -91,6 +91,7 @@ class TrainingRun:
         self.train_sequences, self.test_sequences = train_sequences, test_sequences
         self.mm_per_unit = mm_per_unit
         self.epoch, self.history = 0, []
+        self.best, self.best_weights = math.inf, None  # the lowest error so far in mm, and the weights that had it
         self.continued = False  # whether these are the next epochs of a run of ours
         self.progress, self._seconds = EpochProgress(), 0.0
         # Found missing now, not after the first epoch.
@@ -103,11 +104,6 @@ class TrainingRun:
     def criterion(self):
         """What the best epoch is chosen by: the validation error, or the training loss where there is none."""
         return "3d_train" if self.args.no_eval else "3d_valid"
-
-    @property
-    def best(self):
-        """The lowest error so far in mm, or None."""
-        return min((row[self.criterion] for row in self.history if self.criterion in row), default=None)
 
     def run(self):
         """Train the epochs that are left. Raises Interrupted after saving on Ctrl-C or SIGTERM."""
@@ -164,14 +160,17 @@ class TrainingRun:
         self.generator.finish_epoch()
         self.history.append(row)
         self._print(row)
-        earlier = [past[self.criterion] for past in self.history[:-1] if self.criterion in past]
         # The last state is written last: a kill before it repeats the epoch and writes the same files again.
-        if row[self.criterion] < min(earlier, default=math.inf):
+        if row[self.criterion] < self.best:
+            self._take_as_best(row[self.criterion], self.model.state_dict())
             self._save(None)
         if self.epoch % self.args.checkpoint_frequency == 0:
             self._save(self.files.numbered(self.epoch))
         self._save(self.files.last)
         self._log(row)
+
+    def _take_as_best(self, error, weights):
+        self.best, self.best_weights = error, {name: value.detach().clone().cpu() for name, value in weights.items()}
 
     def _print(self, row):
         if self.processes.is_main:
@@ -185,14 +184,17 @@ class TrainingRun:
         if self.processes.is_main:
             for leftover in self.files.leftovers():
                 leftover.unlink(missing_ok=True)
-            earlier = [] if self.continued else [self.files.last, *self.files.best()]
-            for path in filter(os.path.exists, earlier):
-                kept = path.replace(path.with_stem(f"{path.stem}_before"))
+            earlier, ours = ([] if self.continued else [self.files.last]), self.best_weights
+            if ours is None or not self.files.hold(ours):
+                earlier += self.files.best()
+            for path, kept in self.files.keep_earlier(earlier):
                 print(f"INFO: {path} is of an earlier run: kept as {kept.name}")
+            if ours is not None and not self.files.hold(ours):  # resumed in another folder than the run began in
+                self.files.save_best({"epoch": self.epoch, "model_pos": ours})
         self._write_table()  # a kill may have come between the last state and its line in the table
         self._save(self.files.last)  # a kill in the first epoch goes back to it
 
-    def _state(self, processes):
+    def _state(self, processes, with_best):
         """What the released checkpoints hold, and under `suite` what an exact continuation needs besides."""
         return {
             "epoch": self.epoch,
@@ -207,6 +209,7 @@ class TrainingRun:
                 "seconds": self._seconds,
                 "processes": processes,
                 "launch": self.processes.launch,
+                "best": {"error": self.best, "weights": self.best_weights} if with_best else None,
             },
         }
 
@@ -217,11 +220,10 @@ class TrainingRun:
             own["cuda"] = torch.cuda.get_rng_state(self.processes.device)
         every = self.processes.gather(own)
         if self.processes.is_main:
-            state = self._state(every)
             if path is None:
-                self.files.save_best(self.model, state)
+                self.files.save_best(self._state(every, with_best=False))
             else:
-                checkpoint.save(path, state)
+                checkpoint.save(path, self._state(every, with_best=self.best_weights is not None))
         self.processes.barrier()
 
     def resume_after_restart(self):
@@ -229,10 +231,11 @@ class TrainingRun:
 
         The state of another launch is another run's: it is left alone.
         """
-        if not self.processes.restarted or not self.files.last.is_file():
+        if not self.processes.restarted:
             return False
-        state = checkpoint.load(self.files.last)
-        if (state.get("suite") or {}).get("launch") != self.processes.launch:
+        main, last = self.processes.is_main, self.files.last
+        state = self.processes.share(checkpoint.load(last) if main and last.is_file() else None)
+        if state is None or (state.get("suite") or {}).get("launch") != self.processes.launch:
             return False
         if self.processes.is_main:
             print(f"INFO: restarted: continuing from {self.files.last}")
@@ -253,6 +256,7 @@ class TrainingRun:
             self.history = [{name: float(row[name]) for name in COLUMNS if name in row} | {"epoch": int(row["epoch"])}
                             for row in suite.get("history", [])]
             self._seconds = float(suite.get("seconds", 0))
+            self._resume_best(suite, state)
             settings = dict(suite.get("settings", {}))
             self._resume_process(suite.get("processes"))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -261,6 +265,16 @@ class TrainingRun:
         changed = [name for name, value in settings.items() if getattr(self.args, name, value) != value]
         if changed and self.processes.is_main:
             print(f"INFO: resumed with other settings than before: {', '.join(changed)}; the result will differ")
+
+    def _resume_best(self, suite, state):
+        """The best weights so far: kept in the state, or those of the state itself, where it was saved as the best."""
+        best = suite.get("best")
+        if best is not None:
+            self._take_as_best(float(best["error"]), best["weights"])
+        elif self.history and self.criterion in self.history[-1]:
+            errors = [row[self.criterion] for row in self.history if self.criterion in row]
+            if errors[-1] == min(errors):
+                self._take_as_best(errors[-1], self.model.state_dict())
 
     def _resume_optimizer(self, state, suite):
         try:
@@ -317,24 +331,3 @@ class TrainingRun:
     def _finish_logs(self):
         if hasattr(self, "_writer"):
             self._writer.close()
-
-
-def draw_training_curves(history, path):
-    """Training, training-set and validation MPJPE in mm over the epochs, as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    labels = {"3d_train": "training loss", "3d_eval": "training set", "3d_valid": "validation"}
-    for name, label in labels.items():
-        points = [(row["epoch"], row[name]) for row in history if name in row]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, marker=".")
-    axes.set(xlabel="epoch", ylabel="MPJPE (mm)", yscale="log")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
-

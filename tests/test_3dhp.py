@@ -135,8 +135,9 @@ def test_the_refinement_is_trained_kept_apart_evaluated_and_reloaded(whole_run, 
     assert done.status == 0, done.err
     assert f"Loading checkpoint {whole_run[0] / BEST}" in done.out
     files = {path.name for path in (tmp_path / "a").iterdir()}
-    assert {BEST, "refine_4_27.pth", "3dhp_4_27_refine_last.bin"} <= files
-    assert not [name for name in torch.load(tmp_path / "a" / BEST) if name.startswith("refinement")]
+    lifter = "no_refine_4_27_refined.pth"
+    assert {lifter, "refine_4_27.pth", "3dhp_4_27_refine_last.bin"} <= files and BEST not in files
+    assert not [name for name in torch.load(tmp_path / "a" / lifter) if name.startswith("refinement")]
     again = run_script(*command(data, tmp_path / "a", "--refine", "--evaluate", "--results", tmp_path / "b"))
     assert again.status == 0, again.err
     tables = [json.loads((tmp_path / folder / "mpii_3dhp_evaluation.json").read_text())["all"] for folder in "ab"]
@@ -210,7 +211,27 @@ def test_weights_are_looked_for_in_previous_dir_then_in_checkpoint(whole_run, da
     run_script(*command(data, whole_run[0], "--evaluate", BEST, "--channel", 8)).assert_fails(4, BEST, "-ch 4")
 
 
+def test_weights_of_another_number_of_frames_are_told_by_their_name(whole_run, data, tmp_path):
+    run_script(*command(data, whole_run[0], "--evaluate", BEST, "--frames", 351)).assert_fails(4, BEST, "--frames 27")
+    run_script(*command(data, whole_run[0], "--evaluate", "--frames", 351)).assert_fails(4, BEST, "--frames 27")
+    run_script(*command(data, whole_run[0], "--evaluate", BEST, "--causal")).assert_fails(4, BEST, "no --causal")
+
+
+def test_a_run_resumed_in_another_folder_takes_its_best_weights_along(whole_run, data, tmp_path):
+    torch.save(torch.load(whole_run[0] / BEST), tmp_path / "no_refine_4_27_before.pth")  # an earlier run's
+    (tmp_path / BEST).write_bytes((whole_run[0] / BEST).read_bytes()[:100])  # and a damaged one
+    done = run_script(*command(data, tmp_path, "--resume", whole_run[0] / LAST))
+    assert done.status == 0, done.err
+    assert f"{BEST} is of an earlier run: kept as no_refine_4_27_before2.pth" in done.out
+    assert_same_weights(whole_run[0] / BEST, tmp_path / BEST)
+    tables = [(folder / "mpii_3dhp_evaluation.json").read_text() for folder in (whole_run[0], tmp_path)]
+    assert tables[0] == tables[1]
+
+
 @pytest.mark.parametrize(("flags", "words"), [
+    (["--predictions", "x.mat", "--downsample", "2"], ["--downsample", "--predictions"]),
+    (["--previous_dir", "x"], ["--reload"]),
+    (["--evaluate", "--test", "0"], ["nothing to do"]),
     (["--frames", "9"], ["27", "81", "243", "351"]),
     (["--frames", "81", "--layers", "3"], ["3,3,3,3"]),
     (["--dataset", "h36m"], ["run_s-agcn.py"]),
@@ -252,6 +273,7 @@ def test_every_flag_changes_what_it_says(flags, data, tmp_path, short_run):
     same = flags[0] in ("--test", "--test_augmentation", "--workers", "--train")
     assert (state["3d_train"] == plain["3d_train"]) == same
     assert ("3d_valid" in state) == (flags[0] != "--test")
+    assert (tmp_path / "inference_data.mat").exists() == (flags[0] != "--test")
     if flags[0] == "--test_augmentation":
         assert "Test time augmentation: False" in done.out
     if flags[0] == "--workers":

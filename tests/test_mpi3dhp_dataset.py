@@ -45,12 +45,19 @@ def test_test_files_tell_which_frames_count_whatever_the_shape_of_their_labels(t
     np.testing.assert_allclose(sequence.keypoints, wide["data_2d"] / 960 - [1, 1080 / 1920], atol=1e-6)  # 1920 x 1080
 
 
+def test_dictionaries_that_numpy_wrapped_are_taken_out(tmp_path):
+    wrapped = np.array({**poses(), "valid": np.ones(6)}, dtype=object)
+    save(tmp_path, "test", {"TS1": wrapped})
+    save(tmp_path, "train", {"S1 Seq1": [np.array({"0": np.array(poses(), dtype=object)}, dtype=object), 25]})
+    assert len(load_test(tmp_path)[0]) == len(load_training(tmp_path)[0]) == 6
+
+
 def test_downsampling_thins_labels_and_poses_alike(tmp_path):
-    whole = {**poses(9), "valid": np.arange(9) != 4, "activity": np.arange(9)}
+    whole = {**poses(9), "valid": np.arange(9) != 4, "activity": np.arange(9) % 7}
     save(tmp_path, "test", {"TS1": whole})
     (sequence,) = load_test(tmp_path, downsample=2)
-    np.testing.assert_array_equal(sequence.activity, [0, 2, 4, 6, 8])
-    np.testing.assert_array_equal(sequence.activity[sequence.valid], [0, 2, 6, 8])
+    np.testing.assert_array_equal(sequence.activity, [0, 2, 4, 6, 1])
+    np.testing.assert_array_equal(sequence.activity[sequence.valid], [0, 2, 6, 1])
 
 
 def test_frames_that_do_not_count_may_hold_anything_in_3d_but_not_in_2d(tmp_path):
@@ -80,6 +87,10 @@ def changed(key, value):
     ({"TS1": changed("data_3d", np.full((6, 17, 3), np.nan))}, "first in frame 0"),
     ({"TS1": changed("valid", np.ones(5))}, r"`valid` is \(5,\)"),
     ({"TS1": changed("valid", None)}, "no `valid`"),
+    ({"TS1": changed("valid", np.full(6, np.nan))}, "`valid` holds nan"),
+    ({"TS1": changed("activity", np.full(6, 8))}, "`activity` holds 8"),
+    ({"TS1": changed("data_3d", np.full((6, 17, 3), [1e300, np.inf, 0]))}, "first in frame 0"),
+    ({"TS1": np.array(3)}, "data_2d"),
     ({"TS1": changed("valid", np.zeros(6))}, "no valid frames"),
     ({"TS1": changed("activity", np.array(list("abcdef")))}, "`activity`"),
     ({"TS1": {"data_2d": np.zeros((0, 17, 2)), "data_3d": np.zeros((0, 17, 3)), "valid": np.zeros(0)}}, "no frames"),
@@ -94,6 +105,8 @@ def test_a_broken_test_file_is_named_with_its_sequence(tmp_path, content, words)
 @pytest.mark.parametrize(("content", "words"), [
     ({"S1 Seq1": poses()}, "S1 Seq1 is not"),
     ({"S1 Seq1": [{}, 25]}, "S1 Seq1 is not"),
+    ({"S1 Seq1": np.array(3)}, "S1 Seq1 is not"),
+    ({"S1 Seq1": [{"0": {**poses(), "data_3d": np.full((6, 17, 3), 1e300)}}, 25]}, "camera 0.*first in frame 0"),
     ({"S1 Seq1": [{"0": poses(), "1": {}}, 25]}, "S1 Seq1 camera 1"),
     ({"S1 Seq1": [{"0": {**poses(), "data_2d": np.full((6, 17, 2), np.nan)}}, 25]}, "camera 0.*frame 0"),
 ], ids=str)
