@@ -30,7 +30,8 @@ from common.utils import UsageError, run_script
 
 WIDTHS = {27: [3, 3, 3], 81: [3, 3, 3, 3], 243: [3, 3, 3, 3, 3], 351: [3, 9, 13]}
 FOLDERS = "data/s-agcn", "data"
-FOR_PREDICTIONS = {"predictions", "root_path", "dataset", "keypoints", "results", "checkpoint", "json", "debug"}
+FOR_PREDICTIONS = {"predictions", "root_path", "dataset", "keypoints", "results", "checkpoint", "json", "debug",
+                   "local_rank"}
 
 
 def get_args(argv=None):
@@ -110,7 +111,7 @@ def check(args):
         "--resume and --reload exclude each other: continue a run or start a new one from its weights":
             args.resume and (args.reload or args.refine_reload),
         "--refine_reload and --lr_refine do not apply without --refine":
-            not args.refine and given & {"refine_reload", "lr_refine"},
+            not args.refine and (args.refine_reload or "lr_refine" in given),
         f"--gpu and --device {args.device} exclude each other": args.gpu and args.device not in ("auto", "cuda"),
         "--no-eval and --test exclude each other": args.no_eval and args.test and "test" in given,
     }
