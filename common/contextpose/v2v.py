@@ -69,11 +69,11 @@ class AttentionBlock(nn.Module):
 class EncoderDecoder(nn.Module):
     """Down to a quarter of the size, attention, and up again: (B, 34, n, n, n) -> the same, (B, 17, (n / 4)^3)."""
 
-    def __init__(self, *context):
+    def __init__(self, *context, use_context_attention=True):
         super().__init__()
         self.encoder_res1 = ResidualBlock(MIDDLE, DEEP)
         self.encoder_res2 = ResidualBlock(DEEP, DEEP)
-        self.mid_res = AttentionBlock(DEEP, *context)
+        self.mid_res = AttentionBlock(DEEP, *context) if use_context_attention else ResidualBlock(DEEP, DEEP)
         self.decoder_res2 = ResidualBlock(DEEP, DEEP)
         self.decoder_upsample2 = UpsampleBlock(DEEP, DEEP)
         self.decoder_res1 = ResidualBlock(DEEP, DEEP)
@@ -84,7 +84,8 @@ class EncoderDecoder(nn.Module):
     def forward(self, x):
         half = self.encoder_res1(F.max_pool3d(x, 2))
         quarter = self.encoder_res2(F.max_pool3d(half, 2))
-        quarter, attention = self.mid_res(quarter)
+        quarter = self.mid_res(quarter)
+        quarter, attention = quarter if isinstance(quarter, tuple) else (quarter, None)
         half = self.decoder_upsample2(self.decoder_res2(quarter)) + self.skip_res2(half)
         return self.decoder_upsample1(self.decoder_res1(half)) + self.skip_res1(x), attention
 
@@ -94,13 +95,16 @@ class V2VNet(nn.Module):
 
     Scores, not probabilities, and the softmax over the voxels of the quarter-size volume in which joints exchange what
     they know. limb_mean, limb_std, temperature, cuboid_size: see AttentionConv3D; the cube is the same at any n.
+    use_context_attention: False puts an ordinary residual block in the place of the attention, which is then None.
     Raises ValueError for arguments that do not fit, and where n is no multiple of 4 or below 8.
     """
 
-    def __init__(self, in_channels, out_channels, limb_mean, limb_std, temperature, cuboid_size):
+    def __init__(self, in_channels, out_channels, limb_mean, limb_std, temperature, cuboid_size, *,
+                 use_context_attention=True):
         super().__init__()
         self.front_layers = nn.Sequential(ConvolutionBlock(in_channels, SHALLOW), ResidualBlock(SHALLOW, MIDDLE))
-        self.encoder_decoder = EncoderDecoder(limb_mean, limb_std, temperature, cuboid_size)
+        self.encoder_decoder = EncoderDecoder(limb_mean, limb_std, temperature, cuboid_size,
+                                              use_context_attention=use_context_attention)
         self.output_layer = nn.Conv3d(MIDDLE, out_channels, 1)
         self.in_channels = in_channels
         for name, module in self.named_modules():
