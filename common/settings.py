@@ -30,7 +30,7 @@ def _merge(root, section, content, place, where):
         return
     if not isinstance(content, dict):
         name = f"{'.'.join(place)} is" if place else "expected"
-        raise UsageError(f"{where}: {name} a section of settings, not {reprlib.repr(content)}")
+        raise UsageError(f"{where}: {name} a section of settings, not {_shown(content)}")
     hints = typing.get_type_hints(type(section))
     fields = {item.name: item for item in dataclasses.fields(section)}
     for key, value in content.items():
@@ -57,7 +57,7 @@ def _converted(value, wanted, where):
     if wanted == list[int]:
         if isinstance(value, list | tuple) and all(type(item) is int for item in value):
             return list(value)
-        raise UsageError(f"{where} must be a list of whole numbers such as [1000], not {reprlib.repr(value)}")
+        raise UsageError(f"{where} must be a list of whole numbers such as [1000], not {_shown(value)}")
     if wanted is float and isinstance(value, str | int) and not isinstance(value, bool):
         try:
             value = float(value)  # YAML takes 1e-4, without a point, for text
@@ -67,8 +67,14 @@ def _converted(value, wanted, where):
         return ""
     if type(value) is not wanted or (wanted is float and not math.isfinite(value)):
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        raise UsageError(f"{where} must be {names[wanted]}, not {reprlib.repr(value)}")
+        raise UsageError(f"{where} must be {names[wanted]}, not {_shown(value)}")
     return value
+
+
+def _shown(value):
+    """A value for a message: in YAML, a few lines can stand for a list of billions."""
+    text = reprlib.repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def override(config, assignment):
@@ -95,7 +101,7 @@ def read_yaml(path):
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: could not be read ({getattr(error, 'strerror', None) or error})") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
+        raise UsageError(f"{path}: no YAML that can be used ({' '.join(str(error).split())})") from None
     return {} if content is None else content
 
 

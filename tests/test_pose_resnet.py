@@ -139,7 +139,7 @@ def test_checkpoints_that_are_hostile_of_another_depth_or_no_network_are_refused
             load_backbone(PoseResNet(18), path)
         assert not (tmp_path / "trap").exists()
     torch.save(weights, path)
-    with pytest.raises(CheckpointError, match="of 18 layers, not 34.*num_layers: 18"):
+    with pytest.raises(CheckpointError, match="has 18 layers, not 34.*num_layers: 18"):
         load_backbone(PoseResNet(34), path)
     torch.save({name: value for name, value in weights.items() if name != "conv1.weight"}, path)
     with pytest.raises(CheckpointError, match="weights of another network: conv1.weight is missing"):

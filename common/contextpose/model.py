@@ -13,7 +13,7 @@ from torch import nn
 
 from common import checkpoint
 from common.contextpose.config import as_config
-from common.contextpose.pose_resnet import FEATURES, PoseResNet, load_backbone
+from common.contextpose.pose_resnet import FEATURES, PoseResNet, backbone_state, check_depth, load_backbone
 from common.contextpose.v2v import V2VNet
 from common.contextpose.volumetric import (
     aggregate,
@@ -93,6 +93,16 @@ def _check_shapes(images, projections, pelvis):
             f"got {tuple(images.shape)}, {tuple(projections.shape)} and {tuple(pelvis.shape)}")
 
 
+def load_weights(model, path):
+    """Load a checkpoint file of the whole network, running no code that it may hold.
+
+    Raises CheckpointError where it is missing, damaged, hostile or of another network.
+    """
+    content = checkpoint.load(path)
+    check_depth(backbone_state(content, path), model.backbone.state_dict(), path)
+    checkpoint.load_into(model, content, path)
+
+
 def load_initial_weights(model, root="", notice=print):
     """Load the checkpoints that the model's configuration names; root: the folder that their paths are in.
 
@@ -108,6 +118,6 @@ def load_initial_weights(model, root="", notice=print):
             raise UsageError(f"{place}.init_weights is true, but {place}.checkpoint names no file")
         path = Path(root) / section.checkpoint
         if section is settings:
-            checkpoint.load_into(model, checkpoint.load(path), path)
+            load_weights(model, path)
         else:
             load_backbone(model.backbone, path, notice)

@@ -176,10 +176,7 @@ def load_backbone(backbone, path, notice=print):
     from the file. Raises CheckpointError where the file is missing, damaged, hostile or of another network.
     """
     given, wanted = backbone_state(checkpoint.load(path), path), backbone.state_dict()
-    depth, expected = num_layers(given), num_layers(wanted)
-    if depth not in (None, expected):
-        raise CheckpointError(f"{path}: a backbone of {depth} layers, not {expected}; it would fit with "
-                              f"model.backbone.num_layers: {depth}")
+    check_depth(given, wanted, path)
     _adapt_final_layer(given, wanted, path, notice)
     spare = {name for name in given if name not in wanted and name.startswith(SPARE)}
     left = {name for name in wanted if name not in given and name.startswith(_may_be_missing(given))}
@@ -194,7 +191,18 @@ def load_backbone(backbone, path, notice=print):
     checkpoint.load_into(backbone, state, path)
 
 
-def num_layers(state):
+def check_depth(given, wanted, path):
+    """Raise CheckpointError, that names the setting which would fit, where two backbones' state dicts differ in depth.
+
+    given: the one out of the file `path`, under bare names; wanted: that of the network.
+    """
+    depth, expected = _num_layers(given), _num_layers(wanted)
+    if depth not in (None, expected):
+        raise CheckpointError(f"{path}: its backbone has {depth} layers, not {expected}; it would fit with "
+                              f"model.backbone.num_layers: {depth}")
+
+
+def _num_layers(state):
     """Which of DEPTHS a backbone's state dict is of, or None."""
     blocks = [len({name.split(".")[1] for name in state if name.startswith(f"layer{i}.")}) for i in (1, 2, 3, 4)]
     form = tuple(blocks), "layer1.0.conv3.weight" in state
