@@ -83,6 +83,7 @@ def test_losses_are_the_published_ones_and_train_every_weight_but_the_heatmaps(g
                 module.eval()
     target = torch.from_numpy(case["keypoints_3d"])
     model.zero_grad()
+    assert not any(tensor.requires_grad for tensor in model.backbone.final_layer.parameters())
     total, parts = training_loss(model(*given, angles=torch.zeros(2)), target, model.config.loss)
     total.backward()
     model.eval()
@@ -165,6 +166,17 @@ def test_training_turns_the_volume_at_random_and_evaluation_never():
     model.eval()
     with torch.no_grad():
         assert torch.allclose(model(*given).coordinates[:, 0, 0, 0], given[2] - 1250)
+
+
+def test_a_fixed_backbone_keeps_its_weights_and_statistics():
+    settings = {"backbone": {"num_layers": 18, "fix_weights": True}, "volume_net": {"volume_size": 8}}
+    model = ContextPose({"model": settings}, LIMB_MEAN, LIMB_STD).train()
+    before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
+    output = model(*views(2, 1))
+    training_loss(output, torch.zeros(2, 17, 3), model.config.loss)[0].backward()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items())
+    assert all(tensor.grad is None for tensor in model.backbone.parameters())
+    assert model.process_features[0].weight.grad.any() and model.volume_net.training
 
 
 def test_without_context_attention_there_is_none_and_the_losses_do_without():
