@@ -65,7 +65,8 @@ class AttentionConv3D(nn.Module):
 
     def _forward(self, x):
         b, _, *shape = x.shape
-        x = x.to(torch.promote_types(x.dtype, torch.float32)).reshape(b, JOINTS, -1, math.prod(shape))
+        x = x.to(torch.promote_types(x.dtype, torch.float32)).reshape(
+            b, JOINTS, self.in_channels // JOINTS, math.prod(shape))
         merged = [conv.weight.reshape(JOINTS, -1, x.shape[2]) for conv in (self.W_pi, self.atten_conv)]
         projected = torch.cat(merged, dim=1).to(x.dtype) @ x  # (B, 17, C + 1, N)
         values, logits = projected[:, :, :-1], projected[:, :, -1]
@@ -75,7 +76,7 @@ class AttentionConv3D(nn.Module):
         features = values + self._from_strangers(values, attention, weights)
         for part in self._from_limbs(values, logits, weights, shape[0]):
             features = features + part
-        return features.reshape(b, -1, *shape), attention
+        return features.reshape(b, JOINTS * self.channels, *shape), attention
 
     def _from_strangers(self, values, attention, weights):
         """What the joints that are not linked to a joint give it, the same at every voxel: (B, 17, C_out, 1)."""
@@ -95,7 +96,7 @@ class AttentionConv3D(nn.Module):
 
 def _limbs(mean, std, temperature):
     """The 16 Limbs of these lengths in mm. Raises ValueError where they cannot be lengths."""
-    mean, std = (torch.as_tensor(lengths, dtype=torch.float64).flatten().tolist() for lengths in (mean, std))
+    mean, std = ([float(length) for length in lengths] for lengths in (mean, std))
     count = len(CONTEXTPOSE_LIMBS)
     if len(mean) != len(std) or len(mean) < count:
         raise ValueError(f"limb_mean and limb_std are of {count} limbs, got {len(mean)} and {len(std)} lengths")

@@ -15,7 +15,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 # The smallest denominator is exp(-range of log K), as G is 1 at its maximum. Terms that underflow are below the
 # smallest number of the type (1e-38, 1e-308): denominators above these limits do not feel them, nor overflow as 1 / y.
@@ -175,14 +175,34 @@ def _averages_by_logarithms(logits, values, chosen, group, limbs, step):
     averages = [values.new_zeros(0, values.shape[3])]
     for b, e, end in torch.nonzero(chosen.any(-1)).tolist():
         for voxels in torch.nonzero(chosen[b, e, end])[:, 0].split(max(1, ROW_NUMBERS // len(points))):
-            # Checkpoints: backward computes the logarithms of a few rows again, none are kept.
-            averages.append(checkpoint(_average, points[voxels], points, limbs[group.indices[e]], logits[b, e, end],
-                                       values[b, e, end], use_reentrant=False, preserve_rng_state=False))
+            averages.append(_AverageByLogarithms.apply(points[voxels], points, limbs[group.indices[e]],
+                                                       logits[b, e, end], values[b, e, end]))
     result = torch.zeros_like(values).transpose(3, 4)  # (B, E, 2, N, C)
     return result.index_put(torch.where(chosen), torch.cat(averages)).transpose(3, 4)
 
 
-def _average(queries, points, limb, logits, values):
-    """y at the points `queries` (Q, 3), of logits (N) and values (C, N) at all `points` (N, 3): (Q, C)."""
+class _AverageByLogarithms(torch.autograd.Function):
+    """y at the points `queries` (Q, 3), of logits (N) and values (C, N) at all `points` (N, 3): (Q, C).
+
+    Backward computes the (Q, N) matrix of weights again instead of keeping it.
+    """
+
+    @staticmethod
+    def forward(ctx, queries, points, limb, logits, values):
+        ctx.save_for_backward(queries, points, logits, values)
+        ctx.limb = limb
+        return _weights(queries, points, limb, logits) @ values.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        queries, points, logits, values = ctx.saved_tensors
+        weights = _weights(queries, points, ctx.limb, logits)
+        gain = grad @ values
+        gain -= (gain * weights).sum(1, keepdim=True)
+        return None, None, None, (gain * weights).sum(0), grad.T @ weights
+
+
+def _weights(queries, points, limb, logits):
     distance = (queries[:, None] - points).square_().sum(-1).sqrt_()
-    return torch.softmax(limb.logarithm(distance) + logits, dim=-1) @ values.T
+    return torch.softmax(limb.logarithm(distance) + logits, dim=-1)
