@@ -170,13 +170,17 @@ def test_training_turns_the_volume_at_random_and_evaluation_never():
 
 def test_a_fixed_backbone_keeps_its_weights_and_statistics():
     settings = {"backbone": {"num_layers": 18, "fix_weights": True}, "volume_net": {"volume_size": 8}}
-    model = ContextPose({"model": settings}, LIMB_MEAN, LIMB_STD).train()
+    model = ContextPose({"model": settings}, LIMB_MEAN, LIMB_STD)
     before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
     output = model(*views(2, 1))
     training_loss(output, torch.zeros(2, 17, 3), model.config.loss)[0].backward()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items())
     assert all(tensor.grad is None for tensor in model.backbone.parameters())
     assert model.process_features[0].weight.grad.any() and model.volume_net.training
+    model.fix_backbone(False)
+    training_loss(model(*views(2, 1)), torch.zeros(2, 17, 3), model.config.loss)[0].backward()
+    assert model.backbone.conv1.weight.grad is not None
+    assert not torch.equal(model.backbone.bn1.running_mean, before["bn1.running_mean"])
 
 
 def test_without_context_attention_there_is_none_and_the_losses_do_without():

@@ -54,18 +54,23 @@ class ContextPose(nn.Module):
         self.backbone = PoseResNet(
             backbone.num_layers, backbone.num_final_layer_channel, style=backbone.style,
             confidences=volume.volume_aggregation_method.startswith("conf"))
-        # No loss reads the heatmaps, and DistributedDataParallel wants a gradient for all that requires one.
-        self.backbone.final_layer.requires_grad_(False)
-        if backbone.fix_weights:
-            self.backbone.requires_grad_(False)
         self.process_features = nn.Sequential(nn.Conv2d(FEATURES, VOLUME_CHANNELS, 1))
         self.volume_net = V2VNet(VOLUME_CHANNELS, JOINTS, limb_mean, limb_std, volume.temperature, volume.cuboid_size,
                                  use_context_attention=volume.use_context_attention)
+        self.fix_backbone(backbone.fix_weights)
+
+    def fix_backbone(self, fixed=True):
+        """Leave the backbone as it is while training, weights and running statistics, or train it again."""
+        self.backbone_is_fixed = fixed
+        self.backbone.requires_grad_(not fixed)
+        # No loss reads the heatmaps, and DistributedDataParallel wants a gradient for all that requires one.
+        self.backbone.final_layer.requires_grad_(False)
+        self.train(self.training)
 
     def train(self, mode=True):
-        """Training mode on or off; a backbone whose weights are fixed keeps its running statistics too."""
+        """Training mode on or off; a fixed backbone stays in evaluation."""
         super().train(mode)
-        if self.config.model.backbone.fix_weights:
+        if self.backbone_is_fixed:
             self.backbone.eval()
         return self
 
