@@ -18,6 +18,7 @@ CUBOID = 2500.0
 MEAN = np.linspace(110, 450, 16)
 STD = np.linspace(11, 25, 16)
 RIGID = np.full(16, 5.0)
+NARROW = np.full(16, 8.65)  # nearly the smallest deviation at which float32 has the range for every limb
 # side, means and standard deviations of the limbs in mm, temperature, factor on the logits of the global attention
 CASES = [
     (2, MEAN, STD, 1500, 1),
@@ -28,6 +29,7 @@ CASES = [
     (6, 4 * MEAN, RIGID, 1, 1),
     (6, MEAN, RIGID, 1, 300),
     (5, 0 * MEAN, 0 * STD, 1500, 30),
+    (7, MEAN, NARROW, 1500, 300),
 ]
 
 
@@ -42,13 +44,13 @@ def volumes(case, batch=2, dtype=torch.float64, seed=0):
     return torch.from_numpy(rand(seed, batch, 34, *[case[0]] * 3)).to(dtype)
 
 
-def results(layer, x):
+def results(layer, x, scale=1):
     """Features, attention, and the gradients of a scalar that every number of both weighs in differently."""
     x = x.clone().requires_grad_()
     layer.zero_grad()
     outputs = layer(x)
     loss = sum((y * torch.from_numpy(rand(7 + i, *y.shape)).to(y)).sum() for i, y in enumerate(outputs))
-    loss.backward()
+    (scale * loss).backward()
     return {"features": outputs[0], "attention": outputs[1], "input": x.grad,
             **{name: weight.grad for name, weight in layer.named_parameters()}}
 
@@ -93,7 +95,18 @@ def test_float32_is_as_right_where_sums_are_too_small_for_it(case):
     assert_close(results(build(case).float(), volumes(case, dtype=torch.float32)), truth, 2e-6 * max(10, case[-1]))
 
 
-@pytest.mark.parametrize("std, temperature", [(STD, 1500), (RIGID, 1500), (RIGID, 1)])
+@pytest.mark.parametrize("scale", [1e-12, 1e9])
+def test_float32_has_the_range_for_the_gradients_of_any_loss(scale):
+    case = CASES[-1]
+    assert [group.kernel.dtype for group in pairwise.limb_groups(
+        build(case).limbs, CUBOID / 6, 7, torch.float32, "cpu")] == [torch.float32]
+    one, scaled = (results(build(case).float(), volumes(case, dtype=torch.float32), s) for s in (1, scale))
+    for name, gradient in one.items():
+        if name not in ("features", "attention"):
+            assert_close({name: scaled[name].double() / scale}, {name: gradient}, 1e-4)
+
+
+@pytest.mark.parametrize("std, temperature", [(STD, 1500), (NARROW, 1500), (RIGID, 1500), (RIGID, 1)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_joint_that_is_in_a_corner_for_sure_gives_what_it_has_there_to_all_voxels(std, temperature, dtype):
     n = 9

@@ -5,7 +5,7 @@ For a limb between the joints u and v, voxel q of joint u takes from joint v
     y(q) = sum_k P(q, k) G(k) x(k) / sum_k P(q, k) G(k)      P(q, k) = softmax over k of -(|q - k| - m)^2 / s
 
 with the softmax G of logits a. All that depends on q alone cancels, so P may be replaced by a function K of q - k and G
-by exp(a) over its maximum: both sums are convolutions with K, as large as the volume. Here they are matrix products
+by a multiple of exp(a): both sums are convolutions with K, as large as the volume. Here they are matrix products
 with the blocks of K at a constant offset along the first axis, which are made when they are needed. An FFT would not
 do: both sums may be 1e-20 of the largest ones and their ratio still counts, while an FFT rounds to the largest.
 """
@@ -17,10 +17,11 @@ from typing import NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-# The smallest denominator is exp(-range of log K), as G is 1 at its maximum. Terms that underflow are below the
-# smallest number of the type (1e-38, 1e-308): denominators above these limits do not feel them, nor overflow as 1 / y.
-LARGEST_RANGE = {torch.float32: 50.0, torch.float64: 575.0}
-SMALLEST_DENOMINATOR = math.exp(-LARGEST_RANGE[torch.float64])
+# G is exp(GAIN) at its maximum and K is 1: no denominator is below exp(GAIN - range of log K). Within these ranges all
+# that underflows (below 1e-38, 1e-308) is too little for any denominator to feel, and gradients do not overflow.
+GAIN = 30.0
+LARGEST_RANGE = {torch.float32: 80.0, torch.float64: 575.0}
+SMALLEST_DENOMINATOR = math.exp(GAIN - LARGEST_RANGE[torch.float64])
 BLOCK_NUMBERS = 2 ** 24  # numbers of K in memory at once; 64 MB in float32
 ROW_NUMBERS = 2 ** 20  # pairs of voxels whose logarithms are in memory at once
 
@@ -83,7 +84,7 @@ def context_averages(logits, values, group, limbs, step):
     Returns (B, E, 2, C, N) in the kernel's type, on its device: at [:, :, 0] what the second joint takes.
     """
     logits, values = logits.to(group.kernel), values.to(group.kernel)
-    weights = (logits - logits.amax(-1, keepdim=True).detach()).exp()
+    weights = (logits - logits.amax(-1, keepdim=True).detach() + GAIN).exp()
     weights = torch.nn.functional.threshold(weights, torch.finfo(weights.dtype).tiny, 0)  # denormal numbers are slow
     weights = weights.unsqueeze(3)
     sums = convolve(torch.cat([weights, weights * values], dim=3), group.kernel)
