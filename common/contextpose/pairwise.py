@@ -128,7 +128,8 @@ def _sum_over_offsets(planes, kernel):
     block = planes.new_empty(e, n * n, n * n)
 
     def add(first, last, source):
-        result[:, first:last].flatten(1, 2).baddbmm_(source.flatten(1, 2), block)
+        rows = result[:, first:last].view(e, (last - first) * m, n * n)
+        rows.baddbmm_(source.view(rows.shape), block)
 
     with no_autocast(planes.device):
         for offset in range(n):

@@ -3,6 +3,7 @@
 Sources: V2V-PoseNet (Moon et al., CVPR 2018) for the blocks; "Context Modeling in 3D Human Pose Estimation: A Unified
 Perspective" (Ma et al., CVPR 2021). Names and shapes of the parameters are those of the released weights.
 """
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -118,5 +119,7 @@ class V2VNet(nn.Module):
         if x.dim() != 5 or x.shape[1:] != (self.in_channels, side, side, side) or side % 4 or side < 8:
             raise ValueError(f"the volume network needs (B, {self.in_channels}, n, n, n), n = 8, 12, 16, ..., "
                              f"got {tuple(x.shape)}")
+        if x.device.type == "cpu":  # 3D convolutions are about three times faster with channels last there
+            x = x.contiguous(memory_format=torch.channels_last_3d)
         x, attention = self.encoder_decoder(self.front_layers(x))
         return self.output_layer(x), attention
