@@ -84,7 +84,8 @@ def context_averages(logits, values, group, limbs, step):
     Returns (B, E, 2, C, N) in the kernel's type, on its device: at [:, :, 0] what the second joint takes.
     """
     logits, values = logits.to(group.kernel), values.to(group.kernel)
-    weights = (logits - logits.amax(-1, keepdim=True).detach() + GAIN).exp()
+    # exp(logits - largest + GAIN), as a square: adding GAIN to small differences would round them.
+    weights = (0.5 * (logits - logits.amax(-1, keepdim=True).detach())).exp().mul(math.exp(GAIN / 2)).square()
     weights = torch.nn.functional.threshold(weights, torch.finfo(weights.dtype).tiny, 0)  # denormal numbers are slow
     weights = weights.unsqueeze(3)
     sums = convolve(torch.cat([weights, weights * values], dim=3), group.kernel)
