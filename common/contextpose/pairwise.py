@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 GAIN = 30.0
 LARGEST_RANGE = {torch.float32: 80.0, torch.float64: 575.0}
 SMALLEST_DENOMINATOR = math.exp(GAIN - LARGEST_RANGE[torch.float64])
-BLOCK_NUMBERS = 2 ** 24  # numbers of K in memory at once; 64 MB in float32
+BLOCK_NUMBERS = 2 ** 24  # numbers of K's blocks in memory at once; 64 MB in float32
 ROW_NUMBERS = 2 ** 20  # pairs of voxels whose logarithms are in memory at once
 
 
@@ -94,8 +94,8 @@ def context_averages(logits, values, group, limbs, step):
         return numerator / denominator
     unsafe = denominator < SMALLEST_DENOMINATOR
     averages = numerator.masked_fill(unsafe, 0) / denominator.masked_fill(unsafe, 1)
-    by_logarithms = _averages_by_logarithms(logits, values, unsafe[:, :, :, 0], group, limbs, step)
-    return torch.where(unsafe, by_logarithms, averages)
+    own_limbs = [limbs[i] for i in group.indices]
+    return averages + _AveragesByLogarithms.apply(logits, values, unsafe.squeeze(3), own_limbs, step)
 
 
 def convolve(x, kernel):
@@ -167,45 +167,41 @@ def no_autocast(device):
     return contextlib.nullcontext()
 
 
-def _averages_by_logarithms(logits, values, chosen, group, limbs, step):
+class _AveragesByLogarithms(torch.autograd.Function):
     """The averages at the voxels that `chosen` (B, E, 2, N) marks, and 0 elsewhere: slow, but right for any kernel.
 
     Limbs whose lengths hardly vary leave voxels for which all that joint v attends to is at exp(-1000) or less.
     """
-    side = group.kernel.shape[1]
-    axis = torch.arange(side, dtype=logits.dtype, device=logits.device)
-    points = step * torch.cartesian_prod(axis, axis, axis)
-    averages = [values.new_zeros(0, values.shape[3])]
-    for b, e, end in torch.nonzero(chosen.any(-1)).tolist():
-        for voxels in torch.nonzero(chosen[b, e, end])[:, 0].split(max(1, ROW_NUMBERS // len(points))):
-            averages.append(_AverageByLogarithms.apply(points[voxels], points, limbs[group.indices[e]],
-                                                       logits[b, e, end], values[b, e, end]))
-    result = torch.zeros_like(values).transpose(3, 4)  # (B, E, 2, N, C)
-    return result.index_put(torch.where(chosen), torch.cat(averages)).transpose(3, 4)
-
-
-class _AverageByLogarithms(torch.autograd.Function):
-    """y at the points `queries` (Q, 3), of logits (N) and values (C, N) at all `points` (N, 3): (Q, C).
-
-    Backward computes the (Q, N) matrix of weights again instead of keeping it.
-    """
 
     @staticmethod
-    def forward(ctx, queries, points, limb, logits, values):
-        ctx.save_for_backward(queries, points, logits, values)
-        ctx.limb = limb
-        return _weights(queries, points, limb, logits) @ values.T
+    def forward(ctx, logits, values, chosen, limbs, step):
+        ctx.save_for_backward(logits, values, chosen)
+        ctx.limbs, ctx.step = limbs, step
+        result = torch.zeros_like(values)
+        for giver, voxels, weights in _weights(logits, chosen, limbs, step):
+            result[giver][:, voxels] = values[giver] @ weights.T
+        return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        queries, points, logits, values = ctx.saved_tensors
-        weights = _weights(queries, points, ctx.limb, logits)
-        gain = grad @ values
-        gain -= (gain * weights).sum(1, keepdim=True)
-        return None, None, None, (gain * weights).sum(0), grad.T @ weights
+        logits, values, chosen = ctx.saved_tensors
+        grad_logits, grad_values = torch.zeros_like(logits), torch.zeros_like(values)
+        for giver, voxels, weights in _weights(logits, chosen, ctx.limbs, ctx.step):
+            rows = grad[giver][:, voxels]  # (C, Q)
+            gain = rows.T @ values[giver]
+            gain -= (gain * weights).sum(1, keepdim=True)
+            grad_logits[giver] += gain.mul_(weights).sum(0)
+            grad_values[giver] += rows @ weights
+        return grad_logits, grad_values, None, None, None
 
 
-def _weights(queries, points, limb, logits):
-    distance = (queries[:, None] - points).square_().sum(-1).sqrt_()
-    return torch.softmax(limb.logarithm(distance) + logits, dim=-1)
+def _weights(logits, chosen, limbs, step):
+    """Yield a giver (batch, limb, end), Q of its chosen voxels, and what all N voxels weigh there: (Q, N)."""
+    side = round(logits.shape[-1] ** (1 / 3))
+    axis = step * torch.arange(side, dtype=logits.dtype, device=logits.device)
+    points = torch.cartesian_prod(axis, axis, axis)
+    for giver in map(tuple, torch.nonzero(chosen.any(-1)).tolist()):
+        for voxels in torch.nonzero(chosen[giver])[:, 0].split(max(1, ROW_NUMBERS // len(points))):
+            distance = sum((x[voxels, None] - x) ** 2 for x in points.unbind(1)).sqrt_()
+            yield giver, voxels, torch.softmax(limbs[giver[1]].logarithm(distance).add_(logits[giver]), dim=-1)
