@@ -9,6 +9,7 @@ machine falls on both. Both have the allocator of the process: the default, or w
 say. A second busy process slows two threads down out of proportion: set OMP_WAIT_POLICY=PASSIVE.
 """
 import argparse
+import functools
 import os
 import statistics
 import subprocess
@@ -131,7 +132,8 @@ def measure_memory(args):
 
 
 EPOCH = """
-import pathlib, resource, sys
+import sys
+from benchmark import peak_gigabytes
 from common.arguments import lifting_parser, parse_lifting_args
 from common.distributed import Processes
 from common.lifting import build_model, load_data, make_generator
@@ -140,11 +142,7 @@ data = load_data(args)
 args.subjects_train = data.dataset.subjects()
 generator = make_generator(args, data, build_model(args, data), data.training_sequences(args), Processes("cpu"))
 windows = sum(len(inputs) for _, _, inputs in generator.next_epoch())
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
-status = pathlib.Path("/proc/self/status")
-if status.exists():  # on Linux the figure above begins with that of the process that started this one
-    peak = int(status.read_text().split("VmHWM:")[1].split()[0]) / 1e6
-print(windows, peak)
+print(windows, peak_gigabytes())
 """
 
 
@@ -167,8 +165,75 @@ def measure_render(args):
     return {"ours": statistics.median(speeds), "unit": "frames a second"}
 
 
+def attention_pair(side):
+    """ContextPose's context attention, (plain, ours) with the same weights, and a volume of side^3 voxels for them."""
+    from plain_context_attention import PlainAttentionConv3D
+
+    from common.contextpose.v2v import AttentionConv3D
+
+    torch.manual_seed(0)
+    context = torch.linspace(110, 450, 16), torch.linspace(11, 25, 16), 1500, 2500
+    plain, ours = (kind(51, 51, *context) for kind in (PlainAttentionConv3D, AttentionConv3D))
+    plain.load_state_dict(ours.state_dict())
+    return (plain, ours), torch.randn(1, 51, side, side, side)
+
+
+def attention_pass(layer, x, train):
+    """Forward, or forward and backward down to the volume."""
+    with torch.set_grad_enabled(train):
+        features, attention = layer(x.requires_grad_(train))
+        if train:
+            (features.square().mean() + attention.square().mean()).backward()
+
+
+def measure_attention(args, train):
+    """Context attention at a quarter of the usual 64 voxels a side; the plain side keeps its d^3 x d^3 matrices."""
+    layers, x = attention_pair(6 if args.quick else 16)
+    plain, ours = (functools.partial(attention_pass, layer, x, train) for layer in layers)
+    return paired(plain, ours, args.repeats) | {"unit": "ms a volume"}
+
+
+def measure_attention_memory(args):
+    """What forward and backward of the context attention add to the peak memory of a process of their own."""
+    def megabytes(which, side):
+        done = subprocess.run([sys.executable, "-c", ATTENTION, str(which), str(side)], check=True, cwd=ROOT,
+                              stdout=subprocess.PIPE, text=True)
+        return float(done.stdout)
+
+    side = 6 if args.quick else 16
+    plain, ours, larger = megabytes(0, side), megabytes(1, side), megabytes(1, 2 * side)
+    return {"plain": plain, "ours": ours, "unit": "MB at most", "ratio": plain / max(ours, 0.1),
+            "note": f"ours at {2 * side} voxels a side: {larger:.0f} MB"}
+
+
+ATTENTION = """
+import sys
+from benchmark import attention_pair, attention_pass, peak_gigabytes
+def run(side):
+    layers, x = attention_pair(side)
+    attention_pass(layers[int(sys.argv[1])], x, True)
+run(2)  # what torch itself takes
+before = peak_gigabytes()
+run(int(sys.argv[2]))
+print(1000 * (peak_gigabytes() - before))
+"""
+
+
+def peak_gigabytes():
+    """The largest resident memory of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux the figure below begins with that of the process that started this one
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1e6
+    import resource  # there is none on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
+
+
 # name: (function, its arguments)
-ROWS = {"windows": (measure_windows, {}), "memory": (measure_memory, {}), "render": (measure_render, {})} | {
+ROWS = {"windows": (measure_windows, {}), "memory": (measure_memory, {}), "render": (measure_render, {}),
+        "attention-forward": (measure_attention, {"train": False}),
+        "attention-train": (measure_attention, {"train": True}),
+        "attention-memory": (measure_attention_memory, {})} | {
     f"{'train' if train else 'infer'}-{'bf16' if bfloat16 else 'fp32'}-b{batch}":
         (measure_network, {"train": train, "bfloat16": bfloat16, "batch": batch})
     for train in (False, True) for bfloat16 in (False, True) for batch in (16, 64)

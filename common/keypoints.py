@@ -39,7 +39,17 @@ MPII_16_NAMES = [
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "neck",
     "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
 ]
+# ContextPose's own order ("MPII-like"), and where its joints are among Human3.6M's 32.
+CONTEXTPOSE_17_NAMES = [
+    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "belly", "neck", "head",
+    "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "nose",
+]
+CONTEXTPOSE_17_FROM_H36M_32 = [3, 2, 1, 6, 7, 8, 0, 12, 13, 15, 27, 26, 25, 17, 18, 19, 14]
+# The 16 limbs, in the order of the files with their mean lengths and standard deviations.
+CONTEXTPOSE_LIMBS = [(0, 1), (1, 2), (2, 6), (5, 4), (4, 3), (3, 6), (6, 7), (7, 8), (8, 16), (9, 16), (8, 12),
+                     (11, 12), (10, 11), (8, 13), (13, 14), (14, 15)]
 
+CONTEXTPOSE_17_PARENTS = [1, 2, 6, 6, 3, 4, -1, 6, 7, 16, 11, 12, 8, 8, 13, 14, 8]
 COCO_17_PARENTS = [-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14]
 MPII_16_PARENTS = [1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 7, 7, 13, 14]
 
@@ -63,6 +73,7 @@ HUMANEVA_20 = _skeleton([-1, 0, 1, 2, 3, 4, 1, 6, 7, 8, 0, 10, 11, 12, 0, 14, 15
 MPI_INF_3DHP_17 = _skeleton([1, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, -1, 14, 1], MPI_INF_3DHP_NAMES)
 COCO_17 = _skeleton(COCO_17_PARENTS, COCO_17_NAMES)
 MPII_16 = _skeleton(MPII_16_PARENTS, MPII_16_NAMES)
+CONTEXTPOSE_17 = _skeleton(CONTEXTPOSE_17_PARENTS, CONTEXTPOSE_17_NAMES)
 
 # HumanEva-15 joints from COCO-17 detections: each is the mean of the COCO joints listed (GLA-GCN's HumanEva script).
 HUMANEVA_15_FROM_COCO_17 = [[11, 12], [5, 6], [5], [7], [9], [6], [8], [10], [11], [13], [15], [12], [14], [16], [0]]
