@@ -106,6 +106,29 @@ def read_frames(path, skip=0, limit=-1, downsample=1, width=None, height=None):
                 return
 
 
+def read_chosen_frames(path, numbers):
+    """Generate (number, uint8 RGB (H, W, 3)) of the frames with these numbers, ascending from 0, in one pass.
+
+    Raises DataError as `probe` does, and where the video ends before the last of them or one of them is corrupt.
+    """
+    wanted, decoded = iter(numbers), 0
+    number = next(wanted, None)
+    with _opened(path) as (container, stream):
+        for index, frame in enumerate(container.decode(stream) if number is not None else ()):
+            decoded = index + 1
+            if index < number:
+                continue
+            if getattr(frame, "is_corrupt", False):
+                raise DataError(f"{path}: frame {index} (the first is 0) is damaged; copy or export it again")
+            yield index, _upright(frame, None, None)
+            number = next(wanted, None)
+            if number is None:
+                return
+    if number is not None:
+        raise DataError(f"{path}: ends after {decoded} frames, frame {number} (the first is 0) is missing; copy or "
+                        "export it again")
+
+
 class _Mp4Writer:
     """H.264 in yuv420p with the index in front, so that browsers play it while it loads."""
 
