@@ -49,7 +49,7 @@ def write_cdf(path, values):
 
     path.parent.mkdir(parents=True, exist_ok=True)
     file = CDF(str(path))
-    file.write_var({"Variable": "Pose", "Data_Type": CDF_FLOAT, "Num_Elements": 1, "Rec_Vary": True,
+    file.write_var({"Variable": "Pose", "Data_Type": CDF_FLOAT, "Num_Elements": 1, "Rec_Vary": True, "Compress": 0,
                     "Dim_Sizes": list(values.shape)}, var_data=values[None].astype(np.float32))
     file.close()
 

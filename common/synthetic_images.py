@@ -58,8 +58,9 @@ def _grain(seed, u, v):
     return value / 4
 
 
+@functools.lru_cache(maxsize=len(CAMERAS))
 def render_background(subject, camera, seed=0):
-    """The empty room as a camera (its id) sees it in a subject's recordings: (H, W, 3) uint8 RGB."""
+    """The empty room as a camera (its id) sees it in a subject's recordings: (H, W, 3) uint8 RGB, to be copied."""
     known, rays = pixel_camera(camera, subject), pixel_rays(camera)
     rotation, centre = np.float32(known["R"]), np.float32(-known["R"].T @ known["t"][:, 0] / 1000)
     direction = rays @ rotation[:2] + rotation[2]  # world, (H, W, 3)
@@ -75,7 +76,9 @@ def render_background(subject, camera, seed=0):
     on_floor = (floor <= distance)[..., None]
     flat = np.float32([118, 104, 88]) + (22 * tiles + 14 * _grain(seed, x, y))[..., None]
     upright = np.float32([122, 132, 140]) + (11 * panels - 6 * z + 12 * _grain(seed + 1, along, z))[..., None]
-    return np.where(on_floor, flat, upright).clip(0, 255).astype(np.uint8)
+    image = np.where(on_floor, flat, upright).clip(0, 255).astype(np.uint8)
+    image.flags.writeable = False  # kept for the next call
+    return image
 
 
 def _meet(rays, a, b, radius):
