@@ -20,6 +20,7 @@ from common.video import read_chosen_frames
 RECIPE = 1  # raised when the same sources come to give other files
 TEST_STEP = 64  # frames from one kept frame of a test subject to the next
 MOVED_MM = 40.0  # by which a joint of a training subject moved since the last kept frame
+SIZE_SPREAD = 2  # rows by which videos of one camera differ: some have 1000, some 1002
 JPEG_QUALITY = 95
 IMAGES, UNDISTORTED = "imageSequence", "imageSequence-undistorted"
 ANNOTATION = "annotation.npz"
@@ -82,21 +83,21 @@ def read_boxes(path, frames):
     return np.array(boxes)
 
 
-def undistortion_map(camera):
+def undistortion_map(camera, size=None):
     """Where a pixel of the undistorted image is in the distorted one: (H, W, 2) float32, x and y.
 
-    camera: a `pixel_camera`; the undistorted image has its K and size. Radial and tangential distortion are those of
-    `common.camera.project_to_2d`.
+    camera: a `pixel_camera`; the undistorted image has its K, and its size unless (width, height) is given. Radial and
+    tangential distortion are those of `common.camera.project_to_2d`.
     """
-    (width, height), K = camera["size"], camera["K"]
+    (width, height), K = size or camera["size"], camera["K"]
     x, y = (np.arange(width) - K[0, 2]) / K[0, 0], (np.arange(height) - K[1, 2]) / K[1, 1]
     rays = np.stack([*np.broadcast_arrays(x, y[:, None]), np.ones((height, width))], axis=-1)
     return project_to_2d(rays, camera["intrinsic"]).astype(np.float32)
 
 
-@functools.lru_cache(maxsize=len(CAMERAS))
-def _map_of(camera):
-    return undistortion_map(pixel_camera(camera))
+@functools.lru_cache(maxsize=2 * len(CAMERAS))
+def _map_of(camera, width, height):
+    return undistortion_map(pixel_camera(camera), (width, height))
 
 
 def undistort(image, mapping):
@@ -148,16 +149,17 @@ def write_images(video, frames, folder, camera):
 
     DataError where the video is damaged, too short or of another size than the camera's.
     """
-    mapping, folders = _map_of(camera), [folder / kind / camera for kind in (IMAGES, UNDISTORTED)]
+    usual, folders = pixel_camera(camera)["size"], [folder / kind / camera for kind in (IMAGES, UNDISTORTED)]
     for path in folders:
         path.mkdir(parents=True)
     for number, image in read_chosen_frames(video, frames):
-        if image.shape[:2] != mapping.shape[:2]:
-            sizes = [f"{width} x {height}" for height, width in (image.shape[:2], mapping.shape[:2])]
-            raise DataError(f"{video}: its frames are {sizes[0]}, not {sizes[1]} as those of camera {camera}; {AGAIN}")
+        size = image.shape[1::-1]
+        if max(abs(a - b) for a, b in zip(size, usual, strict=True)) > SIZE_SPREAD:
+            raise DataError(f"{video}: its frames are {size[0]} x {size[1]}, not {usual[0]} x {usual[1]} as those of "
+                            f"camera {camera}; {AGAIN}")
         name = f"img_{number + 1:06d}.jpg"
         _write_jpeg(folders[0] / name, image)
-        _write_jpeg(folders[1] / name, undistort(image, mapping))
+        _write_jpeg(folders[1] / name, undistort(image, _map_of(camera, *size)))
 
 
 def find_sources(extracted, subject, sequence):

@@ -69,14 +69,17 @@ def render_background(subject, camera, seed=0):
         walls = (ROOM - np.sign(direction[..., :2]) * centre[:2]) / ahead  # (H, W, 2): along x and along y
         floor = np.where(direction[..., 2] < 0, centre[2] / -direction[..., 2], np.inf)
     distance = np.minimum(floor, walls.min(-1))
-    x, y, z = np.moveaxis(centre + distance[..., None] * direction, -1, 0)
+    points, on_floor = centre + distance[..., None] * direction, floor <= distance
+    image = np.empty(points.shape, dtype=np.uint8)
+    x, y, _ = points[on_floor].T
     tiles = (np.floor(x / TILE) + np.floor(y / TILE)) % 2
-    along = np.where(walls[..., 0] < walls[..., 1], y, x)
+    colour = np.float32([118, 104, 88]) + (22 * tiles + 14 * _grain(seed, x, y))[:, None]
+    image[on_floor] = colour.clip(0, 255)
+    x, y, z = points[~on_floor].T
+    along = np.where(walls[~on_floor, 0] < walls[~on_floor, 1], y, x)
     panels = np.floor(along) % 3
-    on_floor = (floor <= distance)[..., None]
-    flat = np.float32([118, 104, 88]) + (22 * tiles + 14 * _grain(seed, x, y))[..., None]
-    upright = np.float32([122, 132, 140]) + (11 * panels - 6 * z + 12 * _grain(seed + 1, along, z))[..., None]
-    image = np.where(on_floor, flat, upright).clip(0, 255).astype(np.uint8)
+    colour = np.float32([122, 132, 140]) + (11 * panels - 6 * z + 12 * _grain(seed + 1, along, z))[:, None]
+    image[~on_floor] = colour.clip(0, 255)
     image.flags.writeable = False  # kept for the next call
     return image
 
