@@ -111,6 +111,7 @@ def read_chosen_frames(path, numbers):
 
     Raises DataError as `probe` does, and where the video ends before the last of them or one of them is corrupt.
     """
+    _check_tail(path)  # a decoder makes up what is missing of the last frame
     wanted, decoded = iter(numbers), 0
     number = next(wanted, None)
     with _opened(path) as (container, stream):
