@@ -26,7 +26,7 @@ from common.h36m_labels import (
 )
 from common.h36m_raw import ARCHIVES, SEQUENCES, SUBJECTS, archive_name
 from common.parallel import run_all
-from common.utils import DataError, UsageError, progress, require, run_script
+from common.utils import DataError, SuiteError, UsageError, progress, require, run_script
 
 SUFFIXES = (".cdf", ".mp4", ".mat")
 EXTRACTED, IMAGES, EXTRA = "extracted", "processed", "extra"  # folders in the output
@@ -103,10 +103,15 @@ def known_sequences(extracted, subjects):
 
 def try_sequence(names, extracted, images):
     """Prepare one (subject, sequence): (whether anything was made, what is wrong or None)."""
+    require("cv2", "opencv-python-headless").setNumThreads(1)  # the processes share the cores
     try:
         return prepare_sequence(extracted, images, *names), None
     except DataError as error:
         return False, str(error)
+    except (SuiteError, OSError):  # no fault of the sequence: a full disk, a missing library
+        raise
+    except Exception as error:  # a library stumbled over this sequence: the others need not wait for it
+        return False, f"unexpected {type(error).__name__}: {error}; please report it"
 
 
 def prepare_all(sequences, extracted, images, jobs, bar):
@@ -123,7 +128,7 @@ def prepare_all(sequences, extracted, images, jobs, bar):
 
 
 def write_extra(images, extra, but):
-    """Write the labels and the limb lengths of all that is prepared; returns the table."""
+    """Write the labels and the limb lengths of all that is prepared, without the sequences in `but`."""
     sequences = prepared_sequences(images, but)
     labels = make_labels(images, sequences)
     table, path = labels["table"], extra / LABELS

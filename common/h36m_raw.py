@@ -3,6 +3,10 @@
 A sequence is named by action and trial, `Walking-1`; its files are called otherwise, and not alike for all subjects.
 Source: the files of Ionescu et al., TPAMI 2014.
 """
+import contextlib
+import signal
+import threading
+
 import numpy as np
 
 from common.camera import project_to_2d
@@ -47,6 +51,7 @@ ARCHIVES = {
 }
 FPS = 50
 JOINTS = 32
+READING_SECONDS = 60  # a sequence takes well below one
 AGAIN = "copy it again from its owners"
 
 
@@ -87,6 +92,25 @@ def find_file(folder, kind, subject, sequence, ending):
     return None
 
 
+@contextlib.contextmanager
+def _time_limit(seconds):
+    """TimeoutError where the block takes longer: in a damaged CDF file the library may go round and round."""
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise TimeoutError(f"not read after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def read_positions(path):
     """Joint positions (frames, 32, 3) of a CDF file, float32 world millimetres.
 
@@ -94,7 +118,8 @@ def read_positions(path):
     """
     cdflib = require("cdflib", "cdflib")
     try:
-        values = np.asarray(cdflib.CDF(str(path)).varget("Pose"))
+        with _time_limit(READING_SECONDS):
+            values = np.asarray(cdflib.CDF(str(path)).varget("Pose"))
     except Exception as error:  # a damaged file raises about anything
         raise DataError(f"{path}: damaged or truncated ({type(error).__name__}: {error}); {AGAIN}") from None
     if values.ndim not in (2, 3) or values.shape[-1] != 3 * JOINTS or values.dtype.kind != "f":

@@ -33,7 +33,7 @@ def _opened(path):
     if not Path(path).is_file():
         raise DataError(f"{path}: no such video file; check the path")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise DataError(f"{path}: holds no video; give an .mp4, .avi, .mov or .webm file")
             stream = container.streams.video[0]

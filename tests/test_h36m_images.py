@@ -1,5 +1,6 @@
 """The images of Human3.6M: what the preparation makes of demo people, and its geometry."""
 import contextlib
+import time
 
 import h5py
 import numpy as np
@@ -206,6 +207,14 @@ def test_videos_of_one_camera_may_differ_by_two_rows(tmp_path, size, fits):
 def test_positions_of_another_shape_are_refused(tmp_path):
     write_cdf(tmp_path / "a.cdf", np.zeros((2, 64)))
     with pytest.raises(DataError, match=r"a.cdf: Pose has the shape \(1, 2, 64\)"):
+        read_positions(tmp_path / "a.cdf")
+
+
+def test_a_cdf_file_that_leads_in_circles_is_given_up(tmp_path, monkeypatch):
+    write_cdf(tmp_path / "a.cdf", np.zeros((2, 96)))
+    monkeypatch.setattr("common.h36m_raw.READING_SECONDS", 0.1)
+    monkeypatch.setattr("cdflib.CDF", lambda path: time.sleep(20))
+    with pytest.raises(DataError, match="a.cdf: damaged or truncated .TimeoutError"):
         read_positions(tmp_path / "a.cdf")
 
 

@@ -18,7 +18,7 @@ from common.folders import only_run
 from common.h36m_images import ANNOTATION, find_sources
 from common.h36m_labels import LIMB_LENGTHS
 from common.h36m_raw import CAMERAS, SEQUENCES, SUBJECTS
-from common.synthetic_h36m import demo_positions, write_cdf, write_masks
+from common.synthetic_h36m import demo_positions, write_cdf, write_h36m, write_masks
 from common.utils import DataError, UsageError
 
 
@@ -192,6 +192,12 @@ def test_the_view_that_its_owners_give_out_broken_is_not_asked_for(tmp_path):
     missing = ("Videos", CAMERAS[0]), ("Segments_mat_gt_bb", CAMERAS[0])
     assert not set(missing) & set(find_sources(tmp_path, "S11", "Directions-2"))
     assert set(missing) <= set(find_sources(tmp_path, "S11", "Directions-1"))
+    write_h36m(tmp_path / "raw", 1, subjects=("S11",), sequences=("Directions-2",))
+    prepare(tmp_path / "raw", tmp_path / "out")
+    [boxes] = labels_of(tmp_path / "out")["table"]["bbox_by_camera_tlbr"]
+    assert not boxes[0].any() and (boxes[1:, 2] > boxes[1:, 0]).all()
+    pictures = {path.parent.name for path in (tmp_path / "out").rglob("*.jpg")}
+    assert pictures == set(CAMERAS[1:])
 
 
 @pytest.mark.parametrize("flags, error, words", [
