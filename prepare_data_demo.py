@@ -4,6 +4,7 @@
     python prepare_data_demo.py --frames 1000        # longer sequences
     python run_s-agcn.py -d demo -k gt               # train on it; -k detected: with a detector's noise
     python prepare_data_demo.py --raw 3dhp           # a miniature MPI-INF-3DHP in its original files, into data/raw/
+    python prepare_data_demo.py --raw h36m           # a miniature Human3.6M with videos, in its original archives
 """
 import argparse
 import os
@@ -16,13 +17,24 @@ from common.arguments import OneLineParser, natural, positive, split_names
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_17, H36M_KEPT
 from common.prepared import is_made, write
-from common.synthetic import ACTIONS, SUBJECTS, action_kind, detect, make_motion, project_views, write_mpi_inf_3dhp
+from common.synthetic import (
+    ACTIONS,
+    SUBJECTS,
+    action_kind,
+    detect,
+    make_motion,
+    project_views,
+    write_h36m,
+    write_mpi_inf_3dhp,
+)
 from common.utils import DataError, UsageError, progress, run_script
 
 RECIPE = 1  # raised when the motion or the noise changes: files made before are then no longer the same data
 RAW_RECIPE = 1  # the same for the raw trees
-# Per raw dataset: the usual folder, what writes it, and what reads it.
-RAW = {"3dhp": (Path("data/raw/mpi_inf_3dhp"), write_mpi_inf_3dhp, "prepare_data_3dhp.py --source")}
+FRAMES = 300
+# Per raw dataset: the usual folder and frames per sequence, what writes it, and what reads it.
+RAW = {"3dhp": (Path("data/raw/mpi_inf_3dhp"), FRAMES, write_mpi_inf_3dhp, "prepare_data_3dhp.py --source"),
+       "h36m": (Path("data/raw/human36m"), 130, write_h36m, "prepare_data_h36m.py --images --raw")}
 RAW_MARK = "demo.npz"  # says that a raw tree is made of demo people, and with which settings
 TRIALS = ("", " 1")  # Human3.6M, too, holds every action twice: `Walking` and `Walking 1`
 
@@ -34,8 +46,8 @@ def get_args():
                         help="folder of the .npz files (default: data) or of the raw dataset (default: data/raw/...)")
     parser.add_argument("--seed", type=natural, default=0, metavar="N",
                         help="another seed, other motions of the same people (default: 0)")
-    parser.add_argument("--frames", type=positive, default=300, metavar="N",
-                        help="frames per sequence, 50 a second (default: 300)")
+    parser.add_argument("--frames", type=positive, metavar="N",
+                        help="frames per sequence, 50 a second (default: 300; of --raw h36m, with its pictures, 130)")
     parser.add_argument("--subjects", default=",".join(SUBJECTS), metavar="LIST",
                         help="comma-separated (default: %(default)s)")
     parser.add_argument("--actions", default=",".join(ACTIONS), metavar="LIST",
@@ -48,7 +60,8 @@ def get_args():
     for name in ("subjects", "actions"):
         if args.raw and name in parser.typed:
             raise UsageError(f"--{name} does not apply to --raw {args.raw}: a raw dataset has its own; leave it out")
-    args.output = args.output or (RAW[args.raw][0] if args.raw else Path("data"))
+    folder, frames, *_ = RAW[args.raw] if args.raw else (Path("data"), FRAMES)
+    args.output, args.frames = args.output or folder, args.frames or frames
     return args
 
 
@@ -100,7 +113,7 @@ def settings_of(args):
 
 def make_raw(args):
     """Write the raw tree beside its place and move it there when it is whole; another tree is never written over."""
-    _, write_tree, reader = RAW[args.raw]
+    *_, write_tree, reader = RAW[args.raw]
     settings = {"recipe": RAW_RECIPE, "raw": args.raw, "seed": args.seed, "frames": args.frames}
     mark = args.output / RAW_MARK
     if not mark.exists() and args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):

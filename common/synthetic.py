@@ -113,3 +113,10 @@ def write_mpi_inf_3dhp(folder, **options):
     from common.synthetic_raw import write_mpi_inf_3dhp  # which is made of the people here
 
     write_mpi_inf_3dhp(folder, **options)
+
+
+def write_h36m(folder, **options):
+    """The demo people as a miniature raw Human3.6M with videos, in its archives; see `common.synthetic_h36m`."""
+    from common.synthetic_h36m import write_h36m
+
+    write_h36m(folder, **options)

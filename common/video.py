@@ -33,7 +33,7 @@ def _opened(path):
     if not Path(path).is_file():
         raise DataError(f"{path}: no such video file; check the path")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise DataError(f"{path}: holds no video; give an .mp4, .avi, .mov or .webm file")
             stream = container.streams.video[0]
@@ -104,6 +104,30 @@ def read_frames(path, skip=0, limit=-1, downsample=1, width=None, height=None):
             given += 1
             if given == limit:
                 return
+
+
+def read_chosen_frames(path, numbers):
+    """Generate (number, uint8 RGB (H, W, 3)) of the frames with these numbers, ascending from 0, in one pass.
+
+    Raises DataError as `probe` does, and where the video ends before the last of them or one of them is corrupt.
+    """
+    _check_tail(path)  # a decoder makes up what is missing of the last frame
+    wanted, decoded = iter(numbers), 0
+    number = next(wanted, None)
+    with _opened(path) as (container, stream):
+        for index, frame in enumerate(container.decode(stream) if number is not None else ()):
+            decoded = index + 1
+            if index < number:
+                continue
+            if getattr(frame, "is_corrupt", False):
+                raise DataError(f"{path}: frame {index} (the first is 0) is damaged; copy or export it again")
+            yield index, _upright(frame, None, None)
+            number = next(wanted, None)
+            if number is None:
+                return
+    if number is not None:
+        raise DataError(f"{path}: ends after {decoded} frames, frame {number} (the first is 0) is missing; copy or "
+                        "export it again")
 
 
 class _Mp4Writer:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h36m_tree
 import numpy as np
 import pytest
 
@@ -83,6 +84,22 @@ def humaneva_data(tmp_path_factory):
     np.savez_compressed(folder / "data_3d_humaneva15.npz", positions_3d=poses)
     np.savez_compressed(folder / "data_2d_humaneva15_gt.npz", positions_2d=views,
                         metadata={"layout_name": "humaneva15", "num_joints": 15, "keypoints_symmetry": symmetry})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def raw_h36m(tmp_path_factory):
+    """A folder with the archives of a tiny raw Human3.6M; see `h36m_tree`."""
+    folder = tmp_path_factory.mktemp("raw_h36m")
+    h36m_tree.write_tree(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_h36m(raw_h36m, tmp_path_factory):
+    """What `prepare_data_h36m.py --images` makes of it."""
+    folder = tmp_path_factory.mktemp("made_h36m")
+    h36m_tree.prepare(raw_h36m, folder)
     return folder
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from common.h36m_dataset import h36m_cameras
+from common.h36m_raw import ARCHIVES, archive_name
 from common.keypoints import H36M_17, H36M_KEPT
 from common.safe_io import load_npz
 from common.synthetic import make_motion, project_views
+from common.synthetic_h36m import DEMO_SUBJECTS
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("data_3d_demo.npz", "data_2d_demo_gt.npz", "data_2d_demo_detected.npz")
@@ -123,6 +125,14 @@ def test_a_raw_dataset_is_kept_until_it_is_forced_with_other_settings(raw):
     assert refused.returncode == 3 and "other seed; --force" in refused.stderr and times(raw[0]) == before
     forced = run(*RAW, "--output", raw[0], "--seed", 1, "--force")
     assert forced.returncode == 0 and all(changed != before[path] for path, changed in times(raw[0]).items())
+
+
+def test_a_raw_human36m_is_written_as_archives_and_the_next_command_is_named(tmp_path):
+    done = run("--raw", "h36m", "--frames", 1, "--output", tmp_path / "raw")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"next: python prepare_data_h36m.py --images --raw {tmp_path / 'raw'}"
+    expected = {archive_name(kind, subject) for kind in ARCHIVES for subject in DEMO_SUBJECTS}
+    assert {path.name for path in times(tmp_path / "raw")} == {*expected, "demo.npz"}
 
 
 def test_files_of_others_are_never_written_over(tmp_path):

@@ -1,0 +1,170 @@
+"""The raw Human3.6M: archives, names with their exceptions, CDF files, and cameras in pixels and millimetres.
+
+A sequence is named by action and trial, `Walking-1`; its files are called otherwise, and not alike for all subjects.
+Source: the files of Ionescu et al., TPAMI 2014.
+"""
+import contextlib
+import signal
+import threading
+
+import numpy as np
+
+from common.camera import project_to_2d
+from common.h36m_dataset import H36M_EXTRINSICS, H36M_INTRINSICS
+from common.utils import DataError, require
+
+SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
+TEST_SUBJECTS = ("S9", "S11")
+CAMERAS = tuple(camera["id"] for camera in H36M_INTRINSICS)
+ACTIONS = ("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases", "Sitting", "SittingDown",
+           "Smoking", "TakingPhoto", "Waiting", "Walking", "WalkingDog", "WalkingTogether")
+SEQUENCES = tuple(f"{action}-{trial}" for action in ACTIONS for trial in (1, 2))
+# Most files of trial 1 are called `Walking 1`, of trial 2 `Walking`, with these actions abbreviated ...
+ABBREVIATED = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog", "WalkingTogether": "WalkTogether"}
+# ... and the others so.
+EXCEPTIONS = {
+    "S1": {"Eating-1": "Eating 2", "Sitting-2": "Sitting 2", "SittingDown-1": "SittingDown 2",
+           "TakingPhoto-1": "TakingPhoto 1", "TakingPhoto-2": "TakingPhoto", "WalkingDog-1": "WalkingDog 1",
+           "WalkingDog-2": "WalkingDog"},
+    "S5": {"Directions-2": "Directions 2", "Discussion-1": "Discussion 2", "Discussion-2": "Discussion 3",
+           "Greeting-2": "Greeting 2", "SittingDown-1": "SittingDown", "SittingDown-2": "SittingDown 1",
+           "TakingPhoto-1": "Photo", "TakingPhoto-2": "Photo 2", "Waiting-2": "Waiting 2"},
+    "S6": {"Eating-2": "Eating 2", "Posing-1": "Posing 2", "Sitting-2": "Sitting 2", "TakingPhoto-1": "Photo",
+           "TakingPhoto-2": "Photo 1", "Waiting-1": "Waiting 3"},
+    "S7": {"Phoning-1": "Phoning 2", "SittingDown-1": "SittingDown", "SittingDown-2": "SittingDown 1",
+           "TakingPhoto-1": "Photo", "TakingPhoto-2": "Photo 1", "Waiting-2": "Waiting 2", "Walking-2": "Walking 2"},
+    "S8": {"SittingDown-1": "SittingDown", "SittingDown-2": "SittingDown 1", "WalkingTogether-2": "WalkTogether 2"},
+    "S9": {"Discussion-2": "Discussion 2", "SittingDown-1": "SittingDown", "SittingDown-2": "SittingDown 1"},
+    "S11": {"Discussion-2": "Discussion 2", "Greeting-1": "Greeting 2", "Phoning-1": "Phoning 3",
+            "Phoning-2": "Phoning 2", "SittingDown-1": "SittingDown", "SittingDown-2": "SittingDown 1",
+            "Smoking-1": "Smoking 2"},
+}
+BROKEN_VIEWS = {("S11", "Directions-2", "54138969")}  # a video that its owners give out broken
+# Per kind of archive, the folder in which its files lie once extracted; one archive a subject.
+ARCHIVES = {
+    "Poses_D2_Positions": "S1/MyPoseFeatures/D2_Positions",
+    "Poses_D3_Positions": "S1/MyPoseFeatures/D3_Positions",
+    "Poses_D3_Positions_mono": "S1/MyPoseFeatures/D3_Positions_mono",
+    "Poses_D3_Positions_mono_universal": "S1/MyPoseFeatures/D3_Positions_mono_universal",
+    "Videos": "S1/Videos",
+    "Segments_mat_gt_bb": "S1/MySegmentsMat/ground_truth_bb",
+}
+FPS = 50
+JOINTS = 32
+READING_SECONDS = 60  # a sequence takes well below one
+AGAIN = "copy it again from its owners"
+
+
+def archive_name(kind, subject):
+    """`Videos_S1.tgz` of one of `ARCHIVES` and a subject."""
+    return f"{kind}_{subject}.tgz"
+
+
+def archive_folder(kind, subject):
+    """The folder of an archive's files, relative to where it is extracted: `S1/Videos`."""
+    return f"{subject}/{ARCHIVES[kind].partition('/')[2]}"
+
+
+def file_name(subject, sequence):
+    """What the files of `sequence` are called, without camera and suffix: (S1, Eating-1) -> `Eating 2`."""
+    action, _, trial = sequence.partition("-")
+    usual = ABBREVIATED.get(action, action) + (" 1" if trial == "1" else "")
+    return EXCEPTIONS[subject].get(sequence, usual)
+
+
+def npz_name(subject, sequence):
+    """What `sequence` is called in the lifting data: as its files are, but abbreviated for S1 too."""
+    name = file_name(subject, sequence)
+    for action, short in ABBREVIATED.items():
+        name = name.replace(action, short)
+    return name
+
+
+def find_file(folder, kind, subject, sequence, ending):
+    """The path of a file of `sequence` below `folder`, whether S1's names are abbreviated or not; None if not there.
+
+    ending: what follows the name, `.cdf` or `.54138969.mp4`.
+    """
+    for name in (file_name(subject, sequence), npz_name(subject, sequence)):
+        path = folder / archive_folder(kind, subject) / f"{name}{ending}"
+        if path.is_file():
+            return path
+    return None
+
+
+@contextlib.contextmanager
+def _time_limit(seconds):
+    """TimeoutError where the block takes longer: in a damaged CDF file the library may go round and round."""
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise TimeoutError(f"not read after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def read_positions(path):
+    """Joint positions (frames, 32, 3) of a CDF file, float32 world millimetres.
+
+    DataError names the file where it is damaged or holds no such `Pose`.
+    """
+    cdflib = require("cdflib", "cdflib")
+    try:
+        with _time_limit(READING_SECONDS):
+            values = np.asarray(cdflib.CDF(str(path)).varget("Pose"))
+    except Exception as error:  # a damaged file raises about anything
+        raise DataError(f"{path}: damaged or truncated ({type(error).__name__}: {error}); {AGAIN}") from None
+    if values.ndim not in (2, 3) or values.shape[-1] != 3 * JOINTS or values.dtype.kind != "f":
+        raise DataError(f"{path}: Pose has the shape {values.shape}, not (1, frames, {3 * JOINTS}); {AGAIN}")
+    poses = values.reshape(-1, JOINTS, 3).astype(np.float32)
+    wrong = np.argwhere(~np.isfinite(poses))
+    if len(wrong):
+        raise DataError(f"{path}: not finite at frame {wrong[0][0]} (the first is 0), joint {wrong[0][1]}; {AGAIN}")
+    if not len(poses):
+        raise DataError(f"{path}: holds no frames; {AGAIN}")
+    return poses
+
+
+def rotation_matrix(quaternion):
+    """The rotation matrix (3, 3), float64, of a unit quaternion (w, x, y, z)."""
+    w, x, y, z = np.asarray(quaternion, dtype=np.float64) / np.linalg.norm(quaternion)
+    return np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+                     [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+                     [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]])
+
+
+def pixel_camera(camera, subject=None):
+    """A camera, by its id: {"K" (3, 3), "dist" (5,), "size" (width, height), "intrinsic" (9,)}, pixels, millimetres.
+
+    dist: k1 k2 p1 p2 k3; intrinsic: what `common.camera.project_to_2d` takes. With a subject also {"R" (3, 3), "t"
+    (3, 1)}: a world point X is R X + t in the camera's space. float64.
+    """
+    number = CAMERAS.index(camera)
+    facts = H36M_INTRINSICS[number]
+    (fx, fy), (cx, cy) = facts["focal_length"], facts["center"]
+    (k1, k2, k3), (p1, p2) = facts["radial_distortion"], facts["tangential_distortion"]
+    made = {"K": np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), "dist": np.array([k1, k2, p1, p2, k3]),
+            "size": (facts["res_w"], facts["res_h"]), "intrinsic": np.array([fx, fy, cx, cy, k1, k2, k3, p1, p2])}
+    if subject is not None:
+        extrinsic = H36M_EXTRINSICS[subject][number]
+        made["R"] = rotation_matrix(extrinsic["orientation"]).T
+        made["t"] = -made["R"] @ np.array(extrinsic["translation"])[:, None]
+    return made
+
+
+def to_camera(positions, camera):
+    """World millimetres (..., 3) in the space of a `pixel_camera` with R and t: x right, y down, z forward."""
+    return positions @ camera["R"].T + camera["t"][:, 0]
+
+
+def to_pixels(positions, camera):
+    """World millimetres (..., 3) in the distorted image of a `pixel_camera`: (..., 2) pixels, float64."""
+    return project_to_2d(to_camera(np.asarray(positions, dtype=np.float64), camera), camera["intrinsic"])

@@ -1,0 +1,188 @@
+"""Prepare Human3.6M: what its owners give out, in the files that training reads.
+
+    python prepare_data_h36m.py --images --raw PATH          # images and labels for ContextPose
+    python prepare_data_h36m.py --images --raw PATH --jobs 8 --subjects S9,S11
+    python prepare_data_demo.py --raw h36m                   # no licence yet? demo people in the same files
+
+PATH holds `Poses_D3_Positions_S1.tgz`, `Videos_S1.tgz`, `Segments_mat_gt_bb_S1.tgz` and so on. The run may be killed at
+any moment: started again, it goes on with what is not done. Source: Ionescu et al., TPAMI 2014.
+"""
+import argparse
+import functools
+import os
+from pathlib import Path
+
+from common.archives import extract
+from common.arguments import OneLineParser, positive
+from common.folders import only_run, remove_leftovers
+from common.h36m_images import find_sources, prepare_sequence
+from common.h36m_labels import (
+    LABELS,
+    LIMB_LENGTHS,
+    make_labels,
+    prepared_sequences,
+    write_labels,
+    write_limb_lengths,
+)
+from common.h36m_raw import ARCHIVES, SEQUENCES, SUBJECTS, archive_name
+from common.parallel import run_all
+from common.utils import DataError, SuiteError, UsageError, progress, require, run_script
+
+SUFFIXES = (".cdf", ".mp4", ".mat")
+EXTRACTED, IMAGES, EXTRA = "extracted", "processed", "extra"  # folders in the output
+SHOWN = 5  # names in the error line; all of them are in the summary
+
+
+def get_args():
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", action="store_true", help="prepare images, boxes, labels and limb lengths")
+    parser.add_argument("--raw", type=Path, required=True, metavar="PATH", help="folder of the archives (.tgz)")
+    parser.add_argument("--output", type=Path, default=Path("data/human36m"), metavar="DIR",
+                        help="where processed/, extra/ and extracted/ are made (default: %(default)s)")
+    parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N",
+                        help="processes at a time (default: one per core)")
+    parser.add_argument("--subjects", metavar="LIST", help="comma-separated (default: those with archives in PATH)")
+    parser.add_argument("--allow-missing", action="store_true",
+                        help="exit with 0 although sequences were damaged or missing, and left out")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args()
+    if not args.images:
+        raise UsageError("say what to prepare: --images")
+    if args.subjects is not None:
+        args.subjects = list(dict.fromkeys(name.strip() for name in args.subjects.split(",") if name.strip()))
+        for subject in args.subjects:
+            if subject not in SUBJECTS:
+                raise UsageError(f"--subjects: unknown subject {subject!r}; choose from {', '.join(SUBJECTS)}")
+        if not args.subjects:
+            raise UsageError("--subjects: names nothing; leave it out for all")
+    return args
+
+
+def find_archives(raw, subjects):
+    """{(kind, subject): path} of the archives in `raw`, of these subjects or (None) of all that have any."""
+    if not raw.is_dir():
+        raise DataError(f"{raw}: no such folder; --raw names the folder of the raw Human3.6M's archives")
+    found = {(kind, subject): raw / archive_name(kind, subject) for subject in subjects or SUBJECTS for kind in ARCHIVES
+             if (raw / archive_name(kind, subject)).is_file()}
+    absent = [subject for subject in subjects or () if subject not in {name for _, name in found}]
+    if absent or not found:
+        raise DataError(f"{raw}: no archives of {', '.join(absent or SUBJECTS)}, such as "
+                        f"{archive_name('Poses_D3_Positions', (absent or SUBJECTS)[0])}; put them there or leave out "
+                        "the subject")
+    return found
+
+
+def extract_archive(item, extracted):
+    """Extract one archive, (name, path), into its own folder; returns what is wrong with it, or None."""
+    (kind, subject), path = item
+    return extract(path, extracted / f"{kind}_{subject}", SUFFIXES)
+
+
+def extract_all(archives, extracted, jobs, bar):
+    """Extract the archives that are not; returns [what is wrong with one, with its name]."""
+    bar.set_description("archives")
+    wrong = {}
+    for (_, path), damage in run_all(functools.partial(extract_archive, extracted=extracted), archives.items(), jobs):
+        if damage:
+            wrong[path] = damage
+        bar.update()
+    return [f"{path}: {wrong[path]}; copy it again from its owners" for path in archives.values() if path in wrong]
+
+
+def known_sequences(extracted, subjects):
+    """[(subject, sequence)] of which the archives hold anything, and {subject: those of which they hold nothing}."""
+    found, absent = [], {}
+    for subject in subjects:
+        for sequence in SEQUENCES:
+            if any(find_sources(extracted, subject, sequence).values()):
+                found.append((subject, sequence))
+            else:
+                absent.setdefault(subject, []).append(sequence)
+    return found, absent
+
+
+def try_sequence(names, extracted, images):
+    """Prepare one (subject, sequence): (whether anything was made, what is wrong or None)."""
+    require("cv2", "opencv-python-headless").setNumThreads(1)  # the processes share the cores
+    try:
+        return prepare_sequence(extracted, images, *names), None
+    except DataError as error:
+        return False, str(error)
+    except (SuiteError, OSError):  # no fault of the sequence: a full disk, a missing library
+        raise
+    except Exception as error:  # a library stumbled over this sequence: the others need not wait for it
+        return False, f"unexpected {type(error).__name__}: {error}; please report it"
+
+
+def prepare_all(sequences, extracted, images, jobs, bar):
+    """Prepare the sequences; returns how many were made and {(subject, sequence): what is wrong}."""
+    bar.set_description("sequences")
+    made, wrong = 0, {}
+    for names, (new, problem) in run_all(functools.partial(try_sequence, extracted=extracted, images=images), sequences,
+                                         jobs):
+        made += new
+        if problem:
+            wrong[names] = problem
+        bar.update()
+    return made, {names: wrong[names] for names in sequences if names in wrong}
+
+
+def write_extra(images, extra, but):
+    """Write the labels and the limb lengths of all that is prepared, without the sequences in `but`."""
+    sequences = prepared_sequences(images, but)
+    labels = make_labels(images, sequences)
+    table, path = labels["table"], extra / LABELS
+    subjects = ", ".join(dict.fromkeys(subject for subject, _ in sequences))
+    changed = write_labels(path, labels)
+    print(f"{path}: {'written' if changed else 'kept'}, {len(table)} frames of {len(sequences)} sequences"
+          f"{f' ({subjects})' if subjects else ''}")
+    path = extra / LIMB_LENGTHS
+    changed = write_limb_lengths(path, table)
+    print(f"{path}: not written, no training subject is prepared" if changed is None else
+          f"{path}: {'written' if changed else 'kept'}")
+
+
+def report(damaged_archives, wrong, allow_missing):
+    """Print what was left out, and end with DataError unless that is allowed."""
+    for line in damaged_archives:
+        print(f"WARNING: {line}")
+    for (subject, sequence), problem in wrong.items():
+        print(f"WARNING: {subject} {sequence} is left out: {problem}")
+    if (wrong or damaged_archives) and not allow_missing:
+        names = [f"{subject} {sequence}" for subject, sequence in wrong]
+        parts = [f"{len(names)} sequences are damaged or missing and were left out: {', '.join(names[:SHOWN])}"
+                 f"{' and others (all of them above)' if names[SHOWN:] else ''}"] if names else []
+        parts += [f"damaged archives: {', '.join(line.partition(': ')[0] for line in damaged_archives)}"] * bool(
+            damaged_archives)
+        raise DataError(f"{'; '.join(parts)}; mend them and run again, or accept it by --allow-missing")
+
+
+def main(args):
+    for module, package in (("cdflib", "cdflib"), ("h5py", "h5py"), ("cv2", "opencv-python-headless"), ("av", "av")):
+        require(module, package)
+    archives = find_archives(args.raw, args.subjects)
+    subjects = list(dict.fromkeys(subject for _, subject in archives))
+    extracted, images, extra = (args.output / name for name in (EXTRACTED, IMAGES, EXTRA))
+    with only_run(args.output), progress(total=len(archives) + len(subjects) * len(SEQUENCES), unit="file") as bar:
+        folders = [extracted, *(images / subject for subject in SUBJECTS)]
+        for folder in folders:
+            remove_leftovers(folder)
+        try:
+            damaged_archives = extract_all(archives, extracted, args.jobs, bar)
+            sequences, absent = known_sequences(extracted, subjects)
+            bar.total = len(archives) + len(sequences)
+            made, wrong = prepare_all(sequences, extracted, images, args.jobs, bar)
+        finally:
+            for folder in folders:  # of processes that were ended by an error or Ctrl-C
+                remove_leftovers(folder)
+        bar.close()
+        for subject, names in absent.items():
+            print(f"INFO: {subject}: the archives hold nothing of {len(names)} of {len(SEQUENCES)} sequences, a part "
+                  "of the dataset or demo people")
+        print(f"{images}: {made} sequences made, {len(sequences) - made - len(wrong)} kept, {len(wrong)} left out")
+        write_extra(images, extra, wrong)
+    report(damaged_archives, wrong, args.allow_missing)
+
+
+if __name__ == "__main__":
+    run_script(main, get_args)
