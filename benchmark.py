@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.arguments import OneLineParser, positive
 from common.augment import RandomMove
 from common.cpu import has_bfloat16
 from common.evaluation import write_json
+from common.flags import OneLineParser, positive
 from common.generators import ChunkedGenerator
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_17, H36M_KEPT

@@ -13,19 +13,16 @@ import os
 from pathlib import Path
 
 from common.arguments import (
-    SWITCH,
-    boolean,
     check_training_args,
     checkpoint_flags,
     machine_flags,
     make_parser,
     model_flags,
-    natural,
     parse,
-    positive_float,
     sampling_flags,
     training_flags,
 )
+from common.flags import SWITCH, natural, positive_float
 from common.utils import UsageError, run_script
 
 WIDTHS = {27: [3, 3, 3], 81: [3, 3, 3, 3], 243: [3, 3, 3, 3, 3], 351: [3, 9, 13]}
@@ -57,7 +54,7 @@ def data_flags(add):
 
 def task_flags(add):
     add("--train", **SWITCH | {"default": None}, help="train; what is done unless --evaluate is given")
-    add("--test", type=boolean, default=True, metavar="BOOL", help="evaluate every epoch and the best one at the end")
+    add("--test", **SWITCH | {"default": True}, help="evaluate every epoch and the best one at the end")
     add("--predictions", default=None, metavar="FILE", help="score the poses of an inference_data.mat, of any method")
     add("--results", default=None, metavar="PATH", help="folder of tables, plots and inference_data.mat (default: -c)")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.arguments import OneLineParser, split_names
+from common.flags import OneLineParser, split_names
 from common.keypoints import MPI_INF_3DHP_17
 from common.mpi3dhp_dataset import (
     ACTIVITIES,

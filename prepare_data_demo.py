@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.arguments import OneLineParser, natural, positive, split_names
+from common.flags import OneLineParser, natural, positive, split_names
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_17, H36M_KEPT
 from common.prepared import is_made, write

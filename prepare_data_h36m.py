@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from common.archives import extract
-from common.arguments import OneLineParser, positive
+from common.flags import OneLineParser, positive
 from common.folders import only_run, remove_leftovers
 from common.h36m_images import find_sources, prepare_sequence
 from common.h36m_labels import (

@@ -6,7 +6,8 @@ Its network has the graph with 13 well-connected joints that the released weight
 """
 import functools
 
-from common.arguments import USUAL_SUBJECTS, lifting_parser, names, parse_lifting_args
+from common.arguments import USUAL_SUBJECTS, lifting_parser, parse_lifting_args
+from common.flags import names
 from common.utils import UsageError, run_script
 
 GRAPHS = {"humaneva15": "humaneva15_he13"}

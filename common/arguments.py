@@ -1,10 +1,21 @@
 """One parser for the lifting scripts, in groups; a script sets its own defaults on it and adds its own flags."""
 import argparse
-import math
-import sys
 from pathlib import Path
 
 from common.export import check_export
+from common.flags import (
+    SWITCH,
+    HelpFormatter,
+    OneLineParser,
+    fraction,
+    names,
+    natural,
+    picture_size,
+    positive,
+    positive_float,
+    probability,
+    widths,
+)
 from common.pose_data import DATASETS
 from common.utils import DataError, UsageError
 from common.video import check_output
@@ -17,103 +28,6 @@ USUAL_CHECKPOINTS = {"h36m": "checkpoint/h36m", "custom": "checkpoint/h36m", "de
                      "humaneva15": "checkpoint/humaneva", "humaneva20": "checkpoint/humaneva"}
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something."""
-
-    def _get_help_string(self, action):
-        return action.help if action.default in (None, "", False) else super()._get_help_string(action)
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Errors are one line on stderr and exit status 2; every flag is taken with underscores too (`--batch_size`)."""
-
-    def parse_known_args(self, args=None, namespace=None):
-        args = [self._hyphenated(str(arg)) for arg in (sys.argv[1:] if args is None else args)]
-        namespace, rest = super().parse_known_args(args, namespace)
-        flags = [self._option_string_actions.get(arg.partition("=")[0]) for arg in args]
-        self.typed = {flag.dest for flag in flags if flag is not None}
-        return namespace, rest
-
-    def _hyphenated(self, arg):
-        flag, equals, value = arg.partition("=")
-        spelled = flag.replace("_", "-")
-        return spelled + equals + value if flag.startswith("--") and spelled in self._option_string_actions else arg
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see --help)\n")
-
-
-def positive(value):
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive whole number")
-    return number
-
-
-def natural(value):
-    number = int(value)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return number
-
-
-def fraction(value):
-    number = float(value)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"{value} does not lie in (0, 1]")
-    return number
-
-
-def probability(value):
-    number = float(value)
-    if not 0 <= number < 1:
-        raise argparse.ArgumentTypeError(f"{value} does not lie in [0, 1)")
-    return number
-
-
-def positive_float(value):
-    number = float(value)
-    if not (number > 0 and math.isfinite(number)):
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return number
-
-
-def picture_size(value):
-    number = float(value)
-    if not 0.5 <= number <= 40:
-        raise argparse.ArgumentTypeError(f"{value} inches: pictures of 0.5 to 40 inches can be drawn")
-    return number
-
-
-def widths(value):
-    try:
-        numbers = [int(width) for width in value.split(",")]
-    except ValueError:
-        numbers = [0]
-    if any(width < 1 or width % 2 == 0 for width in numbers):
-        raise argparse.ArgumentTypeError(f"{value!r}: filter widths are odd numbers joined by commas, such as 3,3,3")
-    return numbers
-
-
-def boolean(value):
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if value.lower() not in known:
-        raise argparse.ArgumentTypeError(f"{value!r} is neither true nor false (1 and 0 are taken too)")
-    return known[value.lower()]
-
-
-# A flag that turns something on by itself, or as its value says: `-da`, `--data_augmentation True`.
-SWITCH = {"nargs": "?", "const": True, "default": False, "type": boolean, "metavar": "BOOL"}
-
-
-def names(value):
-    """A comma-separated list; `*` stands for all and gives None."""
-    listed = [name.strip() for name in value.split(",") if name.strip()]
-    if not listed:
-        raise argparse.ArgumentTypeError("names nothing; leave the flag out for the usual ones")
-    return None if listed == ["*"] else listed
-
-
 def make_parser(description, groups):
     """A parser of groups {title: functions that add their flags with the `add_argument` they are given}."""
     parser = OneLineParser(description=description, formatter_class=HelpFormatter)
@@ -122,18 +36,6 @@ def make_parser(description, groups):
         for add_to in functions:
             add_to(group.add_argument)
     return parser
-
-
-def split_names(text, flag, choices=None):
-    """The names of a comma-separated list, each once. Raises UsageError for none, and for one not in `choices`."""
-    listed = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not listed:
-        raise UsageError(f"{flag}: names nothing; leave it out for all")
-    for name in listed:
-        if choices and name not in choices:
-            raise UsageError(f"{flag}: unknown {flag.strip('-').removesuffix('s')} {name!r}; choose from "
-                             f"{', '.join(choices)}")
-    return listed
 
 
 def lifting_parser(description):
