@@ -137,7 +137,7 @@ def test_the_refinement_is_trained_kept_apart_evaluated_and_reloaded(whole_run, 
     files = {path.name for path in (tmp_path / "a").iterdir()}
     lifter = "no_refine_4_27_refined.pth"
     assert {lifter, "refine_4_27.pth", "3dhp_4_27_refine_last.bin"} <= files and BEST not in files
-    assert not [name for name in torch.load(tmp_path / "a" / lifter) if name.startswith("refinement")]
+    assert not [name for name in checkpoint.load(tmp_path / "a" / lifter) if name.startswith("refinement")]
     again = run_script(*command(data, tmp_path / "a", "--refine", "--evaluate", "--results", tmp_path / "b"))
     assert again.status == 0, again.err
     tables = [json.loads((tmp_path / folder / "mpii_3dhp_evaluation.json").read_text())["all"] for folder in "ab"]
@@ -202,7 +202,7 @@ def test_weights_are_looked_for_in_previous_dir_then_in_checkpoint(whole_run, da
         4, str(tmp_path / "no_refine_*.pth"), "checkpoint/no_refine_*.pth", "--previous_dir")
     run_script(*command(data, whole_run[0], "--evaluate", "--previous_dir", tmp_path)).assert_fails(
         4, str(tmp_path / "no_refine_*.pth"))
-    released = {f"module.{name}": value for name, value in torch.load(whole_run[0] / BEST).items()}
+    released = {f"module.{name}": value for name, value in checkpoint.load(whole_run[0] / BEST).items()}
     torch.save(released, tmp_path / "no_refine_7_3141.pth")
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "no_refine_9_1000.pth")
     done = run_script(*command(data, tmp_path, "--evaluate"))
@@ -218,7 +218,7 @@ def test_weights_of_another_number_of_frames_are_told_by_their_name(whole_run, d
 
 
 def test_a_run_resumed_in_another_folder_takes_its_best_weights_along(whole_run, data, tmp_path):
-    torch.save(torch.load(whole_run[0] / BEST), tmp_path / "no_refine_4_27_before.pth")  # an earlier run's
+    torch.save(checkpoint.load(whole_run[0] / BEST), tmp_path / "no_refine_4_27_before.pth")  # an earlier run's
     (tmp_path / BEST).write_bytes((whole_run[0] / BEST).read_bytes()[:100])  # and a damaged one
     done = run_script(*command(data, tmp_path, "--resume", whole_run[0] / LAST))
     assert done.status == 0, done.err
