@@ -23,7 +23,7 @@ TRAINING_SEQUENCES = {
     "S5 Seq1": (12820, 50), "S5 Seq2": (12312, 50), "S6 Seq1": (6188, 25), "S6 Seq2": (6145, 25),
     "S7 Seq1": (6239, 25), "S7 Seq2": (6320, 25), "S8 Seq1": (6468, 25), "S8 Seq2": (6054, 25),
 }
-TRAINING_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # of the fourteen: those at the height of a chest
+TRAINING_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # of the fourteen, those that published work trains on
 TRAINING_IMAGE = 2048, 2048  # pixels, width and height
 TEST_IMAGES = {"TS1": (2048, 2048), "TS2": (2048, 2048), "TS3": (2048, 2048), "TS4": (2048, 2048),
                "TS5": (1920, 1080), "TS6": (1920, 1080)}
