@@ -11,6 +11,7 @@ DPI = 100
 # Okabe and Ito's blue and vermilion: told apart with any colour vision, and on dark and light video alike.
 COLOURS = {"left": "#0072B2", "right": "#D55E00", "centre": "#33383d"}
 INK, QUIET, PAPER = "#22262a", "#70787f", "#ffffff"
+GHOST = dict.fromkeys(COLOURS, "#a9b1b7")  # of a skeleton that others are compared with
 FLOOR, WALL, GRID, SHADOW = "#dfe4e8", "#f2f4f5", "#ffffff", "#bcc4ca"
 CELL = 0.5  # metres between grid lines
 ELEVATION = 15  # degrees above the horizon, as in VideoPose3D
@@ -107,9 +108,12 @@ class Room:
 
 
 class Bones:
-    """The limbs of one skeleton: a coloured line each, edged so that crossing limbs stay apart."""
+    """The limbs of one skeleton: a coloured line each, edged so that crossing limbs stay apart.
 
-    def __init__(self, figure, skeleton, width, clip=None):
+    width: in points; clip: what cuts them off, a matplotlib Bbox; colours: of left, right and centre.
+    """
+
+    def __init__(self, figure, skeleton, width, clip=None, colours=COLOURS, edge=PAPER):
         from matplotlib.collections import LineCollection
         from matplotlib.colors import to_rgba
         from matplotlib.transforms import IdentityTransform
@@ -119,8 +123,8 @@ class Bones:
         sides = ["left" if child in left else "right" if child in right else "centre" for child, _ in bones]
         bars = crossbars(skeleton)
         self._ends = np.array(bars + bones)  # (bones, 2)
-        self._colours = np.array([to_rgba(COLOURS[side]) for side in ["centre"] * len(bars) + sides])
-        self._edges = np.broadcast_to(to_rgba(PAPER), self._colours.shape)
+        self._colours = np.array([to_rgba(colours[side]) for side in ["centre"] * len(bars) + sides])
+        self._edges = np.broadcast_to(to_rgba(edge), self._colours.shape)
         self._lines = LineCollection([], capstyle="round", transform=IdentityTransform())
         self._lines.set_linewidth([width + 1.5, width])  # each bone over its own edge, in turn
         self._shadow = LineCollection([], capstyle="round", colors=SHADOW, linewidths=width + 0.5,
@@ -198,3 +202,81 @@ class Label:
         ImageDraw.Draw(strip).text((1, ascent), text, font=self._font, fill=self._colour, anchor="ls")
         top, left = baseline - ascent, max(right - width, 0)
         picture[top:top + ascent + descent, left:right, :3] = np.asarray(strip)[:, -(right - left):]
+
+
+class Sheet:
+    """A white picture of width x height pixels that is put together; here y runs down from the upper left corner.
+
+    Bones are drawn last, over all that stands still, in the order in which they came.
+    """
+
+    def __init__(self, width, height):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        # A hundredth of a pixel more: the figure's size goes through inches and is rounded down.
+        self.figure = Figure(((width + 0.01) / DPI, (height + 0.01) / DPI), dpi=DPI, facecolor=PAPER)
+        self._canvas = FigureCanvasAgg(self.figure)
+        self.width, self.height = width, height
+        self._background = np.full((height, width, 3), 255, dtype=np.uint8)
+        self._bones = []
+
+    def text(self, x, y, text, size, colour=INK, **style):
+        """Text at a pixel; style: as of matplotlib's texts."""
+        put_text(self.figure, x, self.height - y, text, size, colour, **style)
+
+    def image(self, x, y, picture):
+        """A picture (h, w, 3) uint8 with its upper left corner at a pixel, all of it on the sheet."""
+        self._background[y:y + picture.shape[0], x:x + picture.shape[1]] = picture
+
+    def lines(self, points, colour, width, clip=None, **style):
+        """A line (N, 2) through pixels, or markers at them; clip: (x, y, width, height)."""
+        from matplotlib.lines import Line2D
+        from matplotlib.transforms import IdentityTransform
+
+        line = Line2D(points[:, 0], self.height - points[:, 1], color=colour, linewidth=width,
+                      transform=IdentityTransform(), **style)
+        self.figure.add_artist(line)
+        line.set_clip_box(self._clip(clip))
+
+    def legend(self, x, y, entries, size):
+        """Names {name: colour} with a short line each, in a row from a pixel on."""
+        for name, colour in entries.items():
+            self.lines(np.array([[x, y - 0.45 * size], [x + 1.3 * size, y - 0.45 * size]]), colour, 3.5,
+                       solid_capstyle="round")
+            self.text(x + 2.1 * size, y, name, size, QUIET)
+            x += (3.6 + 0.85 * len(name)) * size
+
+    def room(self, low, high, azim, rectangle, size):
+        """A Room within the rectangle (x, y, width, height), with texts of this size."""
+        x, y, width, height = rectangle
+        room = Room(low, high, azim, (x, self.height - y - height, width, height))
+        room.draw(self.figure, size)
+        return room
+
+    def bones(self, skeleton, width, joints, clip=None, **style):
+        """A skeleton with its joints at pixels (J, 2); style: as of `Bones`."""
+        bones = Bones(self.figure, skeleton, width, self._clip(clip), **style)
+        self._bones.append((bones.draw, (joints * [1, -1] + [0, self.height],)))
+
+    def bones_in_room(self, room, skeleton, width, pose, **style):
+        """A skeleton (J, 3) in a room, and its shadow."""
+        bones = Bones(self.figure, skeleton, width, **style)
+        self._bones.insert(0, (bones.draw_shadow, (room.view.project(pose * [1, 1, 0])[0],)))
+        self._bones.append((bones.draw, room.view.project(pose)))
+
+    def picture(self):
+        """The picture: (height, width, 3) uint8 RGB."""
+        self.figure.figimage(self._background)
+        self._canvas.draw()
+        for draw, arguments in self._bones:
+            draw(self._canvas.get_renderer(), *arguments)
+        return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()
+
+    def _clip(self, rectangle):
+        from matplotlib.transforms import Bbox
+
+        if rectangle is None:
+            return None
+        x, y, width, height = rectangle
+        return Bbox.from_bounds(x, self.height - y - height, width, height)
