@@ -17,6 +17,7 @@ from common.utils import DataError, atomic_path, require
 from common.visualization import place_on_floor
 
 FONT, SMALL = 11, 10  # points
+LONGEST = 42  # letters of a title
 GAP, STRIP = 14, 38  # pixels: between panels; of the lines of text above and below
 LARGEST = (680, 560)  # pixels: an image's largest width and height
 LOWEST, NARROWEST = 460, 230  # pixels: of the panels
@@ -93,6 +94,7 @@ def pose_picture(image, joints_2d, joints_3d, box=None, title="", truth=None, az
     sheet.text(left, sheet.height - 13, f"{shown}{image.shape[1]} x {image.shape[0]} px", SMALL, QUIET)
     sheet.text(room_left + GAP, 26, "3D pose", FONT, weight="bold")
     if title:
+        title = title if len(title) <= LONGEST else title[:LONGEST - 3] + "..."
         sheet.text(sheet.width - GAP, 26, title, SMALL, QUIET, ha="right")
     entries = {"left": COLOURS["left"], "right": COLOURS["right"]}
     if truth is not None:
