@@ -293,7 +293,8 @@ def _report(found, sizes, output):
     if found["pelvis_depth_from"] == "box":
         source = (f"of somebody who reaches over {PERSON_MM:.0f} mm along the box; give --pelvis-depth where it is "
                   "known, and for people who sit or lie")
-    lines = [f"depth of the pelvis: {span}, {source}", f"world: {WORLD_AXES}"]
+    lines = [f"depth of the pelvis: {span}, {source}",
+             f"world: {WORLD_AXES}; people lean as much as it looks up or down"]
     whole = [list(square_box((0, 0, width, height))[[1, 0, 3, 2]]) for height, width in sizes]
     taken_whole = sum(list(box) == square for box, square in zip(found["boxes"], whole, strict=True))
     if taken_whole:
