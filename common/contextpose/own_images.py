@@ -98,7 +98,7 @@ def read_boxes(argument, image_paths, sizes):
         return np.stack([square_box((0, 0, width, height)) for height, width in sizes])
     argument = [argument] if isinstance(argument, (str, Path)) else list(argument)
     if len(argument) == 1 and str(argument[0]).lower().endswith(".json"):
-        boxes, error = _boxes_of_file(Path(argument[0]), image_paths), DataError
+        boxes, error = _boxes_of_file(Path(argument[0]), [Path(path) for path in image_paths]), DataError
     else:
         boxes, error = [_numbers(text) for text in argument], UsageError
         if None in boxes:
