@@ -104,6 +104,18 @@ def made_h36m(raw_h36m, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tiny_contextpose(made_h36m):
+    """Settings, as `--set` takes them, of the smallest ContextPose on `made_h36m`."""
+    labels = made_h36m / "extra" / h36m_tree.LABELS
+    limbs = made_h36m / "extra" / h36m_tree.LIMB_LENGTHS
+    return ["title=tiny", "vis_freq=0", "batch_output=false", "model.image_shape=[64, 64]",
+            "model.backbone.num_layers=18", "model.volume_net.volume_size=8", "model.volume_net.use_gt_pelvis=true",
+            f"dataset.root={made_h36m / 'processed'}", f"dataset.train_labels_path={labels}",
+            f"dataset.val_labels_path={labels}", "train.batch_size=2", "train.num_workers=0", "val.num_workers=0",
+            f"train.limb_length_path={limbs}", f"val.limb_length_path={limbs}"]
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """The folder of real data that the datasets' licences keep out of the project; skips without it."""
     folder = os.environ.get("POSE_REAL_DATA")

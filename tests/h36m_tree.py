@@ -5,7 +5,7 @@ from unittest import mock
 import numpy as np
 
 import prepare_data_h36m
-from common.h36m_labels import LABELS
+from common.h36m_labels import LABELS, LIMB_LENGTHS  # noqa: F401 - for those who import this module
 from common.synthetic_h36m import write_h36m
 
 FRAMES = 7

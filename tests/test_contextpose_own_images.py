@@ -1,5 +1,4 @@
 """Own images: what is taken from the user, what is assumed, and that the files say where the network put the joints."""
-import argparse
 import json
 from types import SimpleNamespace
 
@@ -77,7 +76,7 @@ def test_intrinsics_become_a_matrix():
 
 @pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "1,2,x,4", "0,1,2,3", "1,-1,2,3", "nan,1,2,3", "1,1,inf,3"])
 def test_wrong_intrinsics_are_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError):
+    with pytest.raises(UsageError):
         parse_intrinsics(text)
 
 

@@ -8,7 +8,6 @@ and without distortion. Nothing is known of where the camera stands: it is taken
 in mm. z up is what the network was trained with. Boxes of users are left, top, right, bottom in pixels, the last two
 the first column and row outside; inside the suite they are tlbr, as in common/h36m_images.py.
 """
-import argparse
 import collections
 import json
 import math
@@ -36,18 +35,16 @@ WORLD_AXES = "x right, y ahead, z up from a camera taken as level, 0 at the came
 # Keys of the .npz file with a row per image; the .json file has an entry per image.
 PER_IMAGE = ("images", "pictures", "boxes", "pelvis_depth_mm", "keypoints_2d", "keypoints_3d_camera",
              "keypoints_3d_world")
-BOXES_HELP = ("a box around the person, left,top,right,bottom in pixels (not width and height): one per image, one for "
-              "all, or a JSON file {image name: [left, top, right, bottom]}; without it the whole image")
 
 
 def parse_intrinsics(text):
-    """`fx,fy,cx,cy` in pixels -> K (3, 3) float64; argparse.ArgumentTypeError for anything else."""
+    """`fx,fy,cx,cy` in pixels -> K (3, 3) float64; UsageError for anything else."""
     numbers = _numbers(text)
     if numbers is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: four numbers are wanted, fx,fy,cx,cy in pixels")
+        raise UsageError(f"--intrinsics {text!r}: four numbers are wanted, fx,fy,cx,cy in pixels")
     fx, fy, cx, cy = numbers
     if min(fx, fy) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: the focal lengths fx and fy must be more than 0")
+        raise UsageError(f"--intrinsics {text!r}: the focal lengths fx and fy must be more than 0")
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
 

@@ -1,0 +1,108 @@
+"""The folders of ContextPose's runs: `<logdir>/<title>@<date>/` with config.yaml and checkpoints/NNNN/.
+
+NNNN counts epochs from 0000. A checkpoint is whole when it holds weights.pth and optimizer.pth: its folder appears with
+both of them. metric.json, results.pkl and results.npz, which say how good it is, come after them.
+"""
+import shutil
+import time
+from pathlib import Path
+
+from common import checkpoint
+from common.folders import atomic_folder, remove_leftovers
+from common.utils import CheckpointError, WriteError, atomic_path, require
+
+WEIGHTS, STATE, METRICS = "weights.pth", "optimizer.pth", "metric.json"
+CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
+LIMBS = "mean_and_std_limb_length.h5"  # what the network was built with: evaluation elsewhere needs it
+
+
+class RunFolder:
+    """One run's folder."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def checkpoint(self, epoch):
+        """The folder of the checkpoint of an epoch, counted from 0."""
+        return self.path / CHECKPOINTS / f"{epoch:04d}"
+
+    def epochs(self):
+        """The epochs, counted from 0, of which there are whole checkpoints, in order."""
+        found = [path for path in (self.path / CHECKPOINTS).glob("[0-9][0-9][0-9][0-9]*") if path.name.isdecimal()]
+        return sorted(int(path.name) for path in found if (path / WEIGHTS).is_file() and (path / STATE).is_file())
+
+    def newest(self):
+        """The newest whole checkpoint's folder, or None."""
+        epochs = self.epochs()
+        return self.checkpoint(epochs[-1]) if epochs else None
+
+    def save(self, epoch, weights, state):
+        """Write a checkpoint; what was measured of an earlier one in its place goes with that."""
+        with atomic_folder(self.checkpoint(epoch)) as temporary:
+            checkpoint.save(temporary / WEIGHTS, weights)
+            checkpoint.save(temporary / STATE, state)
+
+    def keep(self, count, best):
+        """Remove checkpoints but the last `count` and that of the epoch `best`."""
+        for epoch in self.epochs()[:-count]:
+            if epoch != best:
+                shutil.rmtree(self.checkpoint(epoch), ignore_errors=True)
+
+    def prepare(self, settings, limb_lengths):
+        """Make the folder: settings (nested dicts) as config.yaml, a copy of the file of limb lengths; no leftovers."""
+        yaml = require("yaml", "pyyaml")
+        (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.path / CHECKPOINTS)
+        for leftover in self.path.glob("checkpoints/*/.*.tmp.*"):
+            leftover.unlink(missing_ok=True)
+        with atomic_path(self.path / CONFIG) as temporary:
+            temporary.write_text(yaml.safe_dump(settings, sort_keys=False))
+        if Path(limb_lengths).is_file() and not (self.path / LIMBS).is_file():
+            with atomic_path(self.path / LIMBS) as temporary:
+                shutil.copyfile(limb_lengths, temporary)
+
+
+def is_run(path):
+    """Whether a folder is a run's own, and not one of several runs."""
+    return (Path(path) / CHECKPOINTS).is_dir()
+
+
+def find_run(logdir, title):
+    """The newest run of this title in `logdir` that has a checkpoint, or `logdir` itself if it is one; None without."""
+    runs = [Path(logdir)] if is_run(logdir) else [path for path in Path(logdir).glob("*@*")
+                                                  if path.name.rpartition("@")[0] == title]
+    runs = [run for run in map(RunFolder, sorted(runs)) if run.newest()]
+    return max(runs, key=lambda run: (run.newest() / STATE).stat().st_mtime_ns, default=None)
+
+
+def new_run(logdir, title):
+    """A new run's folder in `logdir`, which is made; WriteError where it cannot be."""
+    if "/" in title or not title.strip():
+        title = title.replace("/", "-").strip() or "run"
+    for number in range(1000):
+        path = Path(logdir) / f"{title}@{time.strftime('%Y-%m-%d-%H.%M.%S')}{f'-{number}' if number else ''}"
+        try:
+            path.mkdir(parents=True)
+            return RunFolder(path)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise WriteError(f"--logdir {logdir}: cannot be written ({error.strerror or error}); name another "
+                             "folder") from None
+    raise WriteError(f"--logdir {logdir}: holds a thousand runs of this second already")
+
+
+def run_of(weights):
+    """The run that a weights file is a checkpoint of, or None."""
+    folder = Path(weights).resolve().parent
+    return RunFolder(folder.parents[1]) if folder.parent.name == CHECKPOINTS else None
+
+
+def required_run(logdir, title):
+    """`find_run`, or CheckpointError that says where weights may come from."""
+    run = find_run(logdir, title)
+    if run is None:
+        raise CheckpointError(f"no weights: {logdir} holds no run of {title!r} with a checkpoint; train one, or name a "
+                              "file by --weights FILE (or model.init_weights and model.checkpoint in the configuration)")
+    return run
+

@@ -1,0 +1,307 @@
+"""Training ContextPose: two optimisers, epochs, checkpoints, logs, and going on exactly where a run stopped.
+
+Nothing is drawn from a running random state: the batches of an epoch and the angles of its volumes follow from the seed
+and the epoch. A checkpoint that says how far its epoch is is therefore all that an exact continuation needs.
+"""
+import bisect
+import collections
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common import checkpoint
+from common.contextpose.config import to_dict
+from common.contextpose.evaluation import write_results
+from common.contextpose.inference import evaluate
+from common.contextpose.loss import training_loss
+from common.contextpose.pictures import training_pictures
+from common.contextpose.runs import METRICS, STATE, WEIGHTS
+from common.engine import StopSignals, autocast
+from common.utils import CheckpointError, Interrupted, SuiteError, progress, require
+
+ANGLES = 1  # sets the random numbers of the volumes' angles apart from those of the batches
+HEADLINES = {"mpjpe_mm": "MPJPE", "absolute_mpjpe_mm": "absolute"}
+
+
+def make_optimizers(model, settings):
+    """Adam for the backbone, None where it is fixed, and Adam for the rest; settings: section `train`."""
+    two = None
+    if not model.backbone_is_fixed:
+        weights = [weight for weight in model.backbone.parameters() if weight.requires_grad]
+        two = torch.optim.Adam(weights, lr=settings.backbone_lr)
+    three = torch.optim.Adam([{"params": model.process_features.parameters(), "lr": settings.process_features_lr},
+                              {"params": model.volume_net.parameters(), "lr": settings.volume_net_lr}])
+    return two, three
+
+
+class Schedule:
+    """MultiStepLR of one optimiser: every rate times `factor` once an epoch of `milestones` is reached."""
+
+    def __init__(self, optimizer, milestones, factor):
+        self.optimizer, self.milestones, self.factor = optimizer, sorted(milestones), factor
+        self.base, self.epoch = [group["lr"] for group in optimizer.param_groups], 0
+
+    def set_epoch(self, epoch):
+        """Set the rates of an epoch, counted from 0."""
+        self.epoch = epoch
+        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
+            group["lr"] = group["initial_lr"] = base
+            group["lr"] *= self.factor ** bisect.bisect_right(self.milestones, epoch)
+
+    def state_dict(self):
+        """What torch's MultiStepLR would save."""
+        return {"milestones": collections.Counter(self.milestones), "gamma": self.factor, "base_lrs": self.base,
+                "last_epoch": self.epoch, "_step_count": self.epoch + 1,
+                "_last_lr": [group["lr"] for group in self.optimizer.param_groups]}
+
+
+class Sums:
+    """Losses of the samples of an epoch so far, and batches that were skipped."""
+
+    def __init__(self, batches=0, samples=0, skipped=0, losses=None):
+        self.batches, self.samples, self.skipped, self.losses = batches, samples, skipped, dict(losses or {})
+
+    def add(self, parts, samples):
+        """Count a batch: {name: its mean} of so many samples."""
+        self.samples += samples
+        for name, value in parts.items():
+            self.losses[name] = self.losses.get(name, 0.0) + value * samples
+
+    def means(self, processes):
+        """{name: mean} over the samples of all processes."""
+        every = processes.gather(vars(self))
+        samples = max(1, sum(part["samples"] for part in every))
+        names = dict.fromkeys(name for part in every for name in part["losses"])
+        return {name: sum(part["losses"].get(name, 0.0) for part in every) / samples for name in names}
+
+
+class Trainer:
+    """Trains `model` on `loader`'s dataset, validates every epoch, and writes the run's folder.
+
+    config: common.contextpose.config.Config; run: RunFolder; loaders: `loading.Loader` for training and validation;
+    options: seed, amp, keep (checkpoints to keep, None: all).
+    """
+
+    def __init__(self, config, run, model, loader, validation, processes, options):
+        self.config, self.run, self.model, self.processes = config, run, model, processes
+        self.loader, self.validation, self.options = loader, validation, options
+        self.optimizers = make_optimizers(model, config.train)
+        steps = ((config.train.backbone_lr_step, config.train.backbone_lr_factor),
+                 (config.train.volume_net_lr_step, config.train.volume_net_lr_factor))
+        self.schedules = [None if optimizer is None else Schedule(optimizer, *step)
+                          for optimizer, step in zip(self.optimizers, steps, strict=True)]
+        self.epoch, self.sums = 0, Sums()
+        self.best = None  # (error in mm, epoch) of the best checkpoint
+        self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self._writer = None
+        require("tensorboard", "tensorboard")  # found missing now, not after the first epoch
+
+    # ---- the loop
+
+    def train(self):
+        """Train the epochs that are left. Raises Interrupted after saving on Ctrl-C or SIGTERM."""
+        self._prepare()
+        with StopSignals() as stop:
+            try:
+                self._validate_unmeasured(stop)
+                while self.epoch < self.config.train.n_epochs:
+                    self._train_epoch(stop)
+            finally:
+                if self._writer is not None:
+                    self._writer.close()
+
+    def _prepare(self):
+        if self.processes.is_main:
+            config = self.config
+            self.run.prepare(to_dict(config), Path(config.azureroot) / config.train.limb_length_path)
+        self.processes.broadcast([*self.model.parameters(), *self.model.buffers()])
+
+    def _train_epoch(self, stop):
+        started = time.monotonic()
+        for schedule in filter(None, self.schedules):
+            schedule.set_epoch(self.epoch)
+        try:
+            self._train_batches(stop)
+        except Interrupted:
+            done = self.sums.batches
+            self._save(self.epoch)
+            raise Interrupted(f"stopped in epoch {self.epoch + 1} after {done} batches, saved in "
+                              f"{self.run.checkpoint(self.epoch)}; the same command goes on") from None
+        if not self.processes.any(self.sums.samples):
+            raise SuiteError(f"all {self.sums.skipped} batches of epoch {self.epoch + 1} gave no finite loss; lower "
+                             "train.volume_net_lr and train.backbone_lr, or set loss.grad_clip")
+        self.processes.broadcast(self.model.buffers())  # running statistics: all evaluate the same network
+        losses, skipped = self.sums.means(self.processes), self.sums.skipped
+        self.epoch, self.sums = self.epoch + 1, Sums()
+        self._save(self.epoch - 1)
+        minutes = (time.monotonic() - started) / 60
+        self._end_epoch(losses, skipped, minutes, stop)
+
+    def _train_batches(self, stop):
+        config, self.model = self.config, self.model.train()
+        plan = self.loader.dataset.plan(self.options.seed, self.epoch, self.processes.rank, self.processes.world_size)
+        bar = progress(total=len(plan), initial=self.sums.batches, desc=f"epoch {self.epoch + 1}", unit="batch")
+        for batch in self.loader.epoch(plan, skip=self.sums.batches):
+            if self.processes.any(stop.requested):
+                raise Interrupted
+            parts = self._step(batch)
+            self.sums.batches += 1
+            if parts is not None:
+                self.sums.add(parts, len(batch.keys))
+                text = " ".join(f"{name} {value:.4g}" for name, value in parts.items())
+                if config.batch_output and self.processes.is_main:
+                    bar.write(f"epoch {self.epoch + 1} batch {self.sums.batches}/{len(plan)} {text}")
+                bar.set_postfix_str(f"loss {parts['loss']:.4g}", refresh=False)
+            bar.update()
+        bar.close()
+
+    def _step(self, batch):
+        """One step of the optimisers: {name: loss}, or None where the losses are not finite and nothing changed."""
+        config, device = self.config, self.processes.device
+        number = self.epoch * len(self.loader.dataset) + self.sums.batches
+        before = [buffer.clone() for buffer in self._statistics]
+        for optimizer in filter(None, self.optimizers):
+            optimizer.zero_grad(set_to_none=True)
+        with autocast(device, self.options.amp):
+            output = self.model(*batch.inputs(), angles=self._angles(len(batch.keys)))
+        loss, parts = training_loss(output, batch.keypoints, config.loss)
+        loss.backward()
+        self.processes.average_gradients(self.model)
+        weights = [weight for weight in self.model.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(weights, config.loss.grad_clip or math.inf)
+        values = {"loss": loss.item()} | {name: value.item() for name, value in parts.items()}
+        if self.processes.any(not math.isfinite(values["loss"]) or not math.isfinite(norm.item())):
+            self._skip(values["loss"], before)
+            return None
+        for optimizer in filter(None, self.optimizers):
+            optimizer.step()
+        self._log_batch(batch, output, values, number)
+        return values
+
+    def _angles(self, count):
+        """The angles (count,) in radians by which the volumes of this process's batch are turned."""
+        draw = np.random.default_rng([self.options.seed, self.epoch, self.sums.batches, self.processes.rank, ANGLES])
+        angles = draw.uniform(0, 2 * math.pi, count).astype(np.float32)
+        return torch.from_numpy(angles).to(self.processes.device)
+
+    def _skip(self, loss, before):
+        """Leave out a batch whose loss or gradient is not finite; running statistics are what they were."""
+        self.sums.skipped += 1
+        for buffer, value in zip(self._statistics, before, strict=True):
+            buffer.copy_(value)
+        if self.processes.is_main:
+            print(f"NOTICE: epoch {self.epoch + 1}, batch {self.sums.batches + 1}: the loss is {loss:g} or its "
+                  "gradient is not finite; the batch is skipped", flush=True)
+
+    # ---- the end of an epoch
+
+    def _end_epoch(self, losses, skipped, minutes, stop):
+        metrics = self._validate(stop)
+        if self.processes.is_main:
+            errors = " ".join(f"{title} {metrics[name]:.1f}" for name, title in HEADLINES.items() if name in metrics)
+            rates = " ".join(f"{optimizer.param_groups[-1]['lr']:g}" for optimizer in filter(None, self.optimizers))
+            print(f"[{self.epoch}] time {minutes:.2f} lr {rates} loss {losses['loss']:.3f} train "
+                  f"{losses['joint_l2_mm']:.1f} valid {errors} waited for data {self.loader.waited_share():.0%}"
+                  f"{f' skipped {skipped} batches' if skipped else ''}", flush=True)
+            writer = self._tensorboard()
+            for name, value in losses.items():
+                writer.add_scalar(f"train/{name}", value, self.epoch)
+            for name, value in metrics.items():
+                if isinstance(value, float):
+                    writer.add_scalar(f"valid/{name}", value, self.epoch)
+            writer.add_scalar("train/waited_for_data", self.loader.waited_share(), self.epoch)
+            writer.flush()
+            if self.options.keep:
+                self.run.keep(self.options.keep, self.best[1])
+
+    def _validate(self, stop):
+        """Evaluate on the validation data and write the results beside the newest checkpoint."""
+        metrics, arrays, _ = evaluate(self.model, self.validation, self.processes, self.options.amp, stop, "validating")
+        epoch = self.epoch - 1
+        error = next(iter(metrics.values()))
+        if self.best is None or error < self.best[0]:
+            self.best = error, epoch
+        if self.processes.is_main:
+            write_results(self.run.checkpoint(epoch), metrics, arrays)
+        return metrics
+
+    def _validate_unmeasured(self, stop):
+        """Validate the checkpoint that this run goes on from, if it was stopped before that."""
+        newest = self.run.checkpoint(self.epoch - 1)
+        if self.epoch and not self.sums.batches and not (newest / METRICS).is_file():
+            self._end_epoch({"loss": math.nan, "joint_l2_mm": math.nan}, 0, 0.0, stop)
+
+    # ---- logs
+
+    def _log_batch(self, batch, output, values, number):
+        if not self.processes.is_main:
+            return
+        for name, value in values.items():
+            self._tensorboard().add_scalar(f"batch/{name}", value, number)
+        if self.config.vis_freq and self.sums.batches % self.config.vis_freq == 0:
+            for name, picture in training_pictures(batch, output, self.config.vis_n_elements).items():
+                self._tensorboard().add_image(name, picture, number, dataformats="HWC")
+
+    def _tensorboard(self):
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(self.run.path / "tensorboard")
+        return self._writer
+
+    # ---- checkpoints
+
+    def _save(self, epoch):
+        """Write the checkpoint of an epoch, counted from 0: whole, or as far as it is."""
+        sums = self.processes.gather(vars(self.sums))
+        if self.processes.is_main:
+            states = {name: None if part is None else part.state_dict() for name, part in
+                      zip(("optimizer_2d", "optimizer_3d", "scheduler_2d", "scheduler_3d"),
+                          (*self.optimizers, *self.schedules), strict=True)}
+            suite = {"epoch": self.epoch, "sums": sums, "seed": self.options.seed, "best": self.best}
+            self.run.save(epoch, self.model.state_dict(), states | {"suite": suite})
+        self.processes.barrier()
+
+    def resume(self, folder):
+        """Go on from a checkpoint's folder, ours or a published one."""
+        checkpoint.load_into(self.model, checkpoint.load(folder / WEIGHTS), folder / WEIGHTS)
+        path = folder / STATE
+        state = checkpoint.load(path)
+        try:
+            suite = state.get("suite")
+            self.epoch = int(folder.name) + 1 if suite is None else int(suite["epoch"])
+            for name, optimizer in zip(("optimizer_2d", "optimizer_3d"), self.optimizers, strict=True):
+                self._resume_optimizer(optimizer, state[name], name)
+            if suite is not None:
+                self._resume_progress(suite)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise CheckpointError(f"{path}: no training state ({type(error).__name__}: {error}); start anew with "
+                                  "--fresh, from its weights with --weights") from None
+
+    def _resume_optimizer(self, optimizer, state, name):
+        if optimizer is None:
+            return
+        try:
+            if state is None:
+                raise ValueError("the backbone was fixed before")
+            rates = [group["lr"] for group in optimizer.param_groups]
+            optimizer.load_state_dict(state)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = group["initial_lr"] = rate
+        except ValueError as error:
+            if self.processes.is_main:
+                print(f"INFO: {name} starts afresh: {error}")
+
+    def _resume_progress(self, suite):
+        self.best = tuple(suite["best"]) if suite["best"] else None
+        every = suite["sums"]
+        same = len(every) == self.processes.world_size
+        if suite["seed"] != self.options.seed and self.processes.is_main:
+            print(f"INFO: the run had --seed {suite['seed']}; what is random from here on is of {self.options.seed}")
+        if not same and self.processes.is_main:
+            print(f"INFO: saved by {len(every)} processes, resumed by {self.processes.world_size}: an epoch that was "
+                  "under way begins anew")
+        self.sums = Sums(**every[self.processes.rank]) if same else Sums()

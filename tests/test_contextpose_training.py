@@ -1,0 +1,202 @@
+"""run_contextpose.py's training: what a step does and does not, and that a run goes on exactly where it stopped."""
+import collections
+import copy
+import json
+import math
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from common import checkpoint
+from common.contextpose.config import load_config
+from common.contextpose.dataset import Human36MViews, limb_lengths
+from common.contextpose.loading import Loader
+from common.contextpose.model import ContextPose
+from common.contextpose.runs import RunFolder, find_run, new_run
+from common.contextpose.training import Schedule, Trainer
+from common.distributed import Processes
+from common.utils import Interrupted, SuiteError
+
+
+@pytest.fixture
+def make_trainer(tiny_contextpose, tmp_path):
+    """A function that makes a trainer of a tiny network, always the same at first; keywords: settings."""
+    def make(run="run", seed=1, **settings):
+        config = load_config(None, tiny_contextpose)
+        for name, value in settings.items():
+            section, _, key = name.rpartition("__")
+            setattr(getattr(config, section) if section else config, key, value)
+        torch.manual_seed(0)
+        model = ContextPose(config, *limb_lengths(config.train.limb_length_path))
+        processes = Processes("cpu")
+        loaders = [Loader(Human36MViews(config, split), 0, processes.device) for split in ("train", "val")]
+        folder = RunFolder(tmp_path / run)
+        return Trainer(config, folder, model, *loaders, processes,
+                       types.SimpleNamespace(seed=seed, amp="off", keep=None))
+    return make
+
+
+def weights(trainer):
+    return copy.deepcopy(trainer.model.state_dict())
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+class StopAfter:
+    """A stop that is requested after so many batches."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    @property
+    def requested(self):
+        self.batches -= 1
+        return self.batches < 0
+
+
+def test_a_run_stopped_within_an_epoch_and_gone_on_with_ends_with_the_same_weights(make_trainer, monkeypatch):
+    whole = make_trainer("whole", train__n_epochs=2)
+    whole.train()
+    stopped = make_trainer("stopped", train__n_epochs=2)
+    assert len(stopped.loader.dataset.plan(1, 0)) > 1
+    stopped._prepare()
+    with pytest.raises(Interrupted, match="after 1 batches"):
+        stopped._train_epoch(StopAfter(1))
+    resumed = make_trainer("stopped", train__n_epochs=2)
+    resumed.resume(stopped.run.newest())
+    assert (resumed.epoch, resumed.sums.batches) == (0, 1)
+    resumed.train()
+    assert_same(weights(whole), weights(resumed))
+    states = [checkpoint.load(trainer.run.newest() / "optimizer.pth") for trainer in (whole, resumed)]
+    assert states[0]["suite"] == states[1]["suite"]
+    moments = [state["optimizer_3d"]["state"][0]["exp_avg_sq"] for state in states]
+    assert torch.equal(*moments)
+
+
+def test_a_checkpoint_that_was_not_validated_is_validated_when_the_run_goes_on(make_trainer):
+    trainer = make_trainer(train__n_epochs=1)
+    trainer.train()
+    metrics = trainer.run.checkpoint(0) / "metric.json"
+    before = json.loads(metrics.read_text())
+    metrics.unlink()
+    again = make_trainer(train__n_epochs=1)
+    again.resume(trainer.run.newest())
+    again.train()
+    assert json.loads(metrics.read_text()) == before
+
+
+def test_a_batch_whose_loss_is_not_finite_changes_nothing_and_is_announced(make_trainer, capsys):
+    trainer = make_trainer()
+    batch = next(iter(trainer.loader.epoch(trainer.loader.dataset.plan(1, 0)[:1])))
+    trainer.model.train()
+    before = weights(trainer)
+    broken = batch._replace(projections=batch.projections * math.nan)
+    broken = broken._replace(keypoints=broken.keypoints * math.nan)
+    assert trainer._step(broken) is None
+    after = weights(trainer)
+    names = [name for name in before if not name.endswith("num_batches_tracked")]
+    assert_same({name: before[name] for name in names}, {name: after[name] for name in names})
+    assert trainer.sums.skipped == 1 and "skipped" in capsys.readouterr().out
+    assert trainer._step(batch) is not None
+    assert any(not torch.equal(before[name], value) for name, value in weights(trainer).items())
+
+
+def test_an_epoch_without_a_finite_loss_ends_the_run(make_trainer):
+    trainer = make_trainer()
+    trainer.config.loss.scale_keypoints_3d = math.nan
+    with pytest.raises(SuiteError, match="no finite loss"):
+        trainer.train()
+
+
+def test_a_fixed_backbone_stays_and_the_rest_learns(make_trainer):
+    trainer = make_trainer(train__n_epochs=1)
+    trainer.model.fix_backbone()
+    fixed = make_trainer("fixed", train__n_epochs=1)
+    fixed.config.model.backbone.fix_weights = True
+    fixed.model.fix_backbone()
+    fixed = Trainer(fixed.config, fixed.run, fixed.model, fixed.loader, fixed.validation, fixed.processes,
+                    fixed.options)
+    before = weights(fixed)
+    fixed.train()
+    after = weights(fixed)
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed and not any(name.startswith("backbone.") for name in changed)
+    state = checkpoint.load(fixed.run.newest() / "optimizer.pth")
+    assert state["optimizer_2d"] is None and state["scheduler_2d"] is None
+    # Trained again, the backbone's optimiser starts afresh.
+    trainer = make_trainer("fixed", train__n_epochs=2)
+    trainer.resume(fixed.run.newest())
+    trainer.train()
+    changed = {name for name, value in weights(trainer).items() if not torch.equal(value, after[name])}
+    assert any(name.startswith("backbone.layer1") for name in changed)
+
+
+def test_rates_fall_at_the_milestones_as_torchs_scheduler_has_them():
+    def optimizer():
+        return torch.optim.Adam([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (1.0, 0.1)])
+
+    ours, theirs = optimizer(), optimizer()
+    schedule = Schedule(ours, [2, 3], 0.5)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(theirs, [2, 3], 0.5)
+    for epoch in range(5):
+        schedule.set_epoch(epoch)
+        assert [g["lr"] for g in ours.param_groups] == pytest.approx([g["lr"] for g in theirs.param_groups])
+        saved = {name: value for name, value in scheduler.state_dict().items() if name in schedule.state_dict()}
+        assert saved == schedule.state_dict() and isinstance(saved["milestones"], collections.Counter)
+        theirs.step()
+        scheduler.step()
+
+
+def test_a_published_state_without_ours_goes_on_after_its_epoch(make_trainer):
+    trainer = make_trainer(train__n_epochs=1)
+    trainer.train()
+    newest = trainer.run.newest()
+    state = checkpoint.load(newest / "optimizer.pth")
+    del state["suite"]
+    torch.save(state, newest / "optimizer.pth")
+    other = make_trainer(train__n_epochs=2)
+    other.resume(newest)
+    assert other.epoch == 1
+    first = trainer.optimizers[1].state_dict()["state"][0]["exp_avg"]
+    assert torch.equal(other.optimizers[1].state_dict()["state"][0]["exp_avg"], first)
+
+
+def test_the_best_and_the_last_checkpoints_are_kept(make_trainer):
+    trainer = make_trainer(train__n_epochs=4)
+    trainer.options.keep = 1
+    trainer.train()
+    assert trainer.run.epochs() == sorted({trainer.best[1], 3})
+
+
+def test_pictures_and_losses_reach_tensorboard(make_trainer):
+    trainer = make_trainer(train__n_epochs=1, vis_freq=1, vis_n_elements=2)
+    trainer.train()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trainer.run.path / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    assert {"joints", "heatmaps", "volumes"} <= set(events.Tags()["images"])
+    batches = len(trainer.loader.dataset.plan(1, 0))
+    assert len(events.Scalars("batch/loss")) == batches
+    assert np.isfinite([event.value for event in events.Scalars("valid/mpjpe_mm")]).all()
+
+
+def test_the_newest_run_of_a_title_is_found_and_a_new_one_never_takes_its_place(tmp_path):
+    assert find_run(tmp_path, "a") is None
+    runs = [new_run(tmp_path, title) for title in ("a", "a", "ab")]
+    assert len({run.path for run in runs}) == 3
+    for run in runs[:2]:
+        run.save(0, {"w": torch.zeros(1)}, {})
+    runs[2].save(7, {"w": torch.zeros(1)}, {})
+    assert find_run(tmp_path, "a").path == runs[1].path
+    runs[0].save(1, {"w": torch.zeros(1)}, {})
+    assert find_run(tmp_path, "a").newest() == runs[0].checkpoint(1)
+    (runs[0].checkpoint(1) / "optimizer.pth").unlink()
+    assert runs[0].newest() == runs[0].checkpoint(0)
+    assert find_run(runs[1].path, "whatever").path == runs[1].path
