@@ -107,10 +107,10 @@ def undistort(image, mapping):
 
 
 def scale_box(box, scale):
-    """A box (4,) tlbr scaled about its centre: (4,) int64."""
+    """Boxes (..., 4) tlbr scaled about their centres: (..., 4) int64."""
     box = np.asarray(box, dtype=np.float64)
-    centre, half = (box[:2] + box[2:]) / 2, scale * (box[2:] - box[:2]) / 2
-    return np.round(np.concatenate([centre - half, centre + half])).astype(np.int64)
+    centre, half = (box[..., :2] + box[..., 2:]) / 2, scale * (box[..., 2:] - box[..., :2]) / 2
+    return np.round(np.concatenate([centre - half, centre + half], axis=-1)).astype(np.int64)
 
 
 def crop_and_resize(image, box, size):

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from common.utils import SuiteError
 
 
-def _start_worker():
+def start_worker():
     """Leave Ctrl-C to the parent, and end with it: a killed parent cannot say so."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -34,7 +34,7 @@ def run_all(function, items, jobs):
         return
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=start_worker)
     try:
         futures = {pool.submit(function, item): item for item in items}
         for future in as_completed(futures):

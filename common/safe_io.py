@@ -1,11 +1,12 @@
-"""Reading npz files and pickles that other people wrote, without running what may be hidden in them.
+"""Reading npz, npy and pickle files that other people wrote, without running what may be hidden in them.
 
-Object arrays inside an npz file are pickles, and a pickle can call any function. The unpickler here admits NumPy
+Object arrays inside an npz or npy file are pickles, and a pickle can call any function. The unpickler here admits NumPy
 arrays, dtypes and scalars and plain containers, as NumPy 1 (`numpy.core`) and NumPy 2 (`numpy._core`) write them, and
 refuses every other name.
 """
 import builtins
 import collections
+import contextlib
 import pickle
 import zipfile
 from pathlib import Path
@@ -22,20 +23,65 @@ class PlainDtype:
     """What stands for `numpy.dtype` in a pickle: numbers, text and objects; its flags are never taken from the file.
 
     NumPy's own dtype believes the flags that a pickle states; an object array that claims to hold none would read its
-    pointers from the file.
+    pointers from the file. Tables (structured dtypes) are made anew from the names, places and kinds of their fields:
+    numbers, text and arrays of them, next to each other or apart but never one over the other.
     """
 
     def __init__(self, code, *_):
         self.dtype = np.dtype(code)
-        if self.dtype.kind not in "biufcSUO" or self.dtype.subdtype or self.dtype.names:
+        # Void is what pickles call a dtype with fields or a shape until `__setstate__` says which; before, it is none.
+        self.void_size = self.dtype.itemsize if self.dtype.type is np.void and self.dtype.names is None else None
+        if self.void_size is None and not _is_simple(self.dtype):
+            raise pickle.UnpicklingError(f"refused the dtype {code!r}")
+        if self.dtype.subdtype:
             raise pickle.UnpicklingError(f"refused the dtype {code!r}")
 
     def __setstate__(self, state):
         _, order, subdtype, names, fields = state[:5]
-        if subdtype is not None or names is not None or fields is not None:
-            raise pickle.UnpicklingError("refused a structured dtype")
-        if order in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(order)
+        if self.void_size is None:
+            if subdtype is not None or names is not None or fields is not None:
+                raise pickle.UnpicklingError("refused a dtype with fields that is not called void")
+            if order in ("<", ">"):
+                self.dtype = self.dtype.newbyteorder(order)
+        elif subdtype is not None:
+            self._finish(_repeated(*subdtype))
+        elif names is not None:
+            self._finish(_table(names, fields, self.void_size))
+
+    def _finish(self, dtype):
+        if dtype.itemsize != self.void_size:
+            raise pickle.UnpicklingError("refused a dtype of another size than its fields have")
+        self.dtype, self.void_size = dtype, None
+
+
+def _is_simple(dtype):
+    return dtype.kind in "biufcSUO" and not dtype.names and not dtype.subdtype
+
+
+def _repeated(base, shape):
+    """A dtype of arrays of this shape."""
+    base = _dtype_of(base)
+    shape = shape if type(shape) is tuple else (shape,)
+    if not _is_simple(base) or base.hasobject or not all(type(size) is int and size > 0 for size in shape):
+        raise pickle.UnpicklingError("refused a dtype of anything else than arrays of numbers or text")
+    return np.dtype((base, shape))
+
+
+def _table(names, fields, itemsize):
+    """A dtype with fields: {name: (PlainDtype, offset, perhaps a title)}, of `itemsize` bytes a row."""
+    if type(names) is not tuple or not names or type(fields) is not dict:
+        raise pickle.UnpicklingError("refused a structured dtype without fields")
+    formats, offsets = [_field_dtype(fields[name][0]) for name in names], [fields[name][1] for name in names]
+    end = 0
+    for offset, dtype in sorted(zip(offsets, formats, strict=True), key=lambda field: field[0]):
+        if dtype.names or dtype.hasobject or not dtype.itemsize:
+            raise pickle.UnpicklingError("refused a field of anything else than numbers or text")
+        if type(offset) is not int or offset < end:
+            raise pickle.UnpicklingError("refused fields that lie over each other")
+        end = offset + dtype.itemsize
+    if end > itemsize:
+        raise pickle.UnpicklingError("refused fields outside their row")
+    return np.dtype({"names": list(names), "formats": formats, "offsets": offsets, "itemsize": itemsize})
 
 
 class PlainArray(np.ndarray):
@@ -50,7 +96,14 @@ class PlainArray(np.ndarray):
 
 
 def _dtype_of(value):
-    if type(value) is not PlainDtype:
+    dtype = _field_dtype(value)
+    if dtype.subdtype:  # exists in fields only: an array that is told to have it would not know its own size
+        raise pickle.UnpicklingError("refused an array of arrays")
+    return dtype
+
+
+def _field_dtype(value):
+    if type(value) is not PlainDtype or value.void_size is not None:
         raise pickle.UnpicklingError("refused an array without a dtype")
     return value.dtype
 
@@ -63,10 +116,12 @@ def _scalar(dtype, data):
     return _frombuffer(data, dtype, (), "C")[()]
 
 
-def _frombuffer(data, dtype, shape, order):
+def _frombuffer(data, dtype, shape, order, axes=None):
     dtype = _dtype_of(dtype)
     if dtype.hasobject:
         raise pickle.UnpicklingError("refused objects in raw bytes")
+    if order == "K" and axes is not None:  # NumPy 2.3 and later: stored in the order that its memory had
+        return np.frombuffer(data, dtype).reshape(shape).transpose(axes).copy(order="K")
     return np.frombuffer(data, dtype).reshape(shape, order=order).copy(order=order)
 
 
@@ -130,7 +185,7 @@ class PlainUnpickler(pickle.Unpickler):
         try:
             return self._admitted[(module, name)]
         except KeyError:
-            raise RefusedGlobal(f"{module}.{name}") from None
+            raise RefusedGlobal(" ".join(f"{module}.{name}".split())) from None
 
 
 class PlainDict(dict):
@@ -166,6 +221,25 @@ def _read_array(stream):
     return PlainDict(value) if type(value) in (dict, collections.OrderedDict) else value
 
 
+@contextlib.contextmanager
+def _one_line_errors(path):
+    """DataError that names the file for whatever reading it raises; the block may put what it reads in the list given.
+    """
+    place = []
+    try:
+        yield place
+    except RefusedGlobal as error:
+        what = f"{place[-1]} refused" if place else "refused"
+        raise DataError(f"{path}: {what}: its pickle asks for {error}, which is not data; do not trust this file, get "
+                        "it from its author again") from None
+    except OSError as error:
+        raise DataError(f"{path}: could not be read ({error.strerror or error})") from None
+    except Exception as error:  # damaged zip and pickle streams raise about anything
+        reason = " ".join(f"{place[-1]}: {error}".split() if place else str(error).split())
+        raise DataError(f"{path}: damaged or truncated ({reason or type(error).__name__}); copy or prepare it "
+                        "again") from None
+
+
 def load_npz(path):
     """Read every array of an npz file: {name: array}; a 0-d object array gives the object in it (usually a dict).
 
@@ -175,19 +249,37 @@ def load_npz(path):
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; prepare it or point --data-dir to its folder (data/README.md)")
-    content, member = {}, ""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as stream:
-                    content[member.removesuffix(".npy")] = _read_array(stream)
-    except RefusedGlobal as error:
-        raise DataError(f"{path}: {member} refused: its pickle asks for {error}, which is not data; do not trust this "
-                        "file, get it from its author again") from None
-    except OSError as error:
-        raise DataError(f"{path}: could not be read ({error.strerror or error})") from None
-    except Exception as error:  # damaged zip and pickle streams raise about anything
-        reason = f"{member}: {error}" if member else str(error)
-        raise DataError(f"{path}: damaged or truncated ({reason or type(error).__name__}); copy or prepare it "
-                        "again") from None
+    content = {}
+    with _one_line_errors(path) as place, zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            place.append(member)
+            with archive.open(member) as stream:
+                content[member.removesuffix(".npy")] = _read_array(stream)
     return content
+
+
+def load_npy(path):
+    """Read an npy file: its array, or the object in a 0-d object array (usually a dict).
+
+    Raises DataError as `load_npz` does.
+    """
+    with _opened(path) as stream:
+        return _read_array(stream)
+
+
+def load_pickle(path):
+    """Read a pickle file of NumPy data and plain containers, of Python 2 too.
+
+    Raises DataError as `load_npz` does.
+    """
+    with _opened(path) as stream:
+        return plain(PlainUnpickler(stream, encoding="latin1").load())
+
+
+@contextlib.contextmanager
+def _opened(path):
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; prepare it or correct its path (data/README.md)")
+    with _one_line_errors(path), open(path, "rb") as stream:
+        yield stream

@@ -199,7 +199,7 @@ def to_dict(config):
 def check(config):
     """Refuse numbers that no setting can have and settings that do not fit together."""
     positive = {"model.volume_net": ("cuboid_size", "temperature"), "train": ("batch_size", "n_objects_per_epoch",
-                "scale_bbox", "min_n_views"), "val": ("batch_size", "scale_bbox", "retain_every_n_frames_in_test")}
+                "scale_bbox"), "val": ("batch_size", "scale_bbox", "retain_every_n_frames_in_test")}
     for place, names in positive.items():
         section = config
         for key in place.split("."):
@@ -214,7 +214,21 @@ def check(config):
         shape = getattr(config.model, name)
         if len(shape) != 2 or min(shape) <= 0:
             raise UsageError(f"model.{name} must be two numbers of pixels, not {shape}")
+    for place in ("train", "val"):
+        _check_section(place, getattr(config, place))
     if config.model.backbone.num_joints != 17:
         raise UsageError(f"model.backbone.num_joints must be 17, not {config.model.backbone.num_joints}")
     if config.loss.criterion == "MSESmooth" and config.loss.mse_smooth_threshold <= 0:
         raise UsageError("loss.criterion MSESmooth needs loss.mse_smooth_threshold above 0")
+
+
+def _check_section(place, section):
+    """Refuse numbers of views, workers and batches that cannot be."""
+    low, high = section.min_n_views, section.max_n_views
+    if not 1 <= low <= high:
+        raise UsageError(f"{place}.min_n_views must be from 1 to {place}.max_n_views, not {low} with {high}")
+    if section.num_workers < 0:
+        raise UsageError(f"{place}.num_workers must be 0 (no processes beside this one) or more, not "
+                         f"{section.num_workers}")
+    if (getattr(section, "n_iters_per_epoch", None) or 1) < 1:
+        raise UsageError(f"{place}.n_iters_per_epoch must be more than 0, not {section.n_iters_per_epoch}")

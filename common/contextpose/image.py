@@ -44,10 +44,14 @@ def decode_image(content, where):
 
 
 def cropped_camera(K, box, size):
-    """Intrinsics K (3, 3) of the image -> those of the box (4,) resized to `size` (height, width)."""
-    top, left, bottom, right = box
-    across, down = size[1] / (right - left), size[0] / (bottom - top)
-    return np.array([[across], [down], [1.0]]) * (K - np.array([[0, 0, left], [0, 0, top], [0, 0, 0]]))
+    """Intrinsics K (..., 3, 3) of images -> those of the boxes (..., 4) resized to `size` (height, width)."""
+    top, left, bottom, right = np.moveaxis(np.asarray(box, dtype=np.float64), -1, 0)
+    cropped = np.array(K, dtype=np.float64)
+    cropped[..., 0, 2] -= left
+    cropped[..., 1, 2] -= top
+    cropped[..., 0, :] *= (size[1] / (right - left))[..., None]
+    cropped[..., 1, :] *= (size[0] / (bottom - top))[..., None]
+    return cropped
 
 
 def crop_view(image, K, box, size, scale=1.0):
