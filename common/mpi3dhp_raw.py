@@ -14,15 +14,15 @@ TEST_FOLDERS = ("", "mpi_inf_3dhp_test_set", "mpi_inf_3dhp_test_set/mpi_inf_3dhp
 AGAIN = "copy it again from its owners"
 
 
-def find_test_files(source):
-    """{"TS1": path}, in the first of the usual folders that holds any; DataError where none does."""
+def find_test_files(source, otherwise="prepare the rest by --only train"):
+    """{"TS1": path}, in the first of the usual folders that holds any; DataError, with a way out, where none does."""
     folders = [source / folder for folder in TEST_FOLDERS]
     for folder in folders:
         files = {name: folder / name / "annot_data.mat" for name in TEST_SEQUENCES}
         if any(path.exists() for path in files.values()):
             return files
     raise DataError(f"{folders[0] / 'TS1' / 'annot_data.mat'}: the test set (TS1 to TS6) is not there, nor in "
-                    f"{', '.join(map(str, folders[1:]))}; put it there, or prepare the rest by --only train")
+                    f"{', '.join(map(str, folders[1:]))}; put it there, or {otherwise}")
 
 
 def kind_of(path):
