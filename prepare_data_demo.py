@@ -4,6 +4,7 @@
     python prepare_data_demo.py --frames 1000        # longer sequences
     python run_s-agcn.py -d demo -k gt               # train on it; -k detected: with a detector's noise
     python prepare_data_demo.py --raw 3dhp           # a miniature MPI-INF-3DHP in its original files, into data/raw/
+    python prepare_data_demo.py --raw 3dhp --images  # the same, with pictures of a few frames of its test sequences
     python prepare_data_demo.py --raw h36m           # a miniature Human3.6M with videos, in its original archives
 """
 import argparse
@@ -35,6 +36,7 @@ FRAMES = 300
 # Per raw dataset: the usual folder and frames per sequence, what writes it, and what reads it.
 RAW = {"3dhp": (Path("data/raw/mpi_inf_3dhp"), FRAMES, write_mpi_inf_3dhp, "prepare_data_3dhp.py --source"),
        "h36m": (Path("data/raw/human36m"), 130, write_h36m, "prepare_data_h36m.py --images --raw")}
+IMAGES = 10
 RAW_MARK = "demo.npz"  # says that a raw tree is made of demo people, and with which settings
 TRIALS = ("", " 1")  # Human3.6M, too, holds every action twice: `Walking` and `Walking 1`
 
@@ -48,6 +50,9 @@ def get_args():
                         help="another seed, other motions of the same people (default: 0)")
     parser.add_argument("--frames", type=positive, metavar="N",
                         help="frames per sequence, 50 a second (default: 300; of --raw h36m, with its pictures, 130)")
+    parser.add_argument("--images", type=positive, nargs="?", const=IMAGES, metavar="N",
+                        help="of --raw 3dhp: pictures of N frames of each test sequence, which alone are valid then "
+                             f"(N: {IMAGES} unless given; 0.5 MB each)")
     parser.add_argument("--subjects", default=",".join(SUBJECTS), metavar="LIST",
                         help="comma-separated (default: %(default)s)")
     parser.add_argument("--actions", default=",".join(ACTIONS), metavar="LIST",
@@ -60,6 +65,8 @@ def get_args():
     for name in ("subjects", "actions"):
         if args.raw and name in parser.typed:
             raise UsageError(f"--{name} does not apply to --raw {args.raw}: a raw dataset has its own; leave it out")
+    if args.images and args.raw != "3dhp":
+        raise UsageError("--images applies to --raw 3dhp only: Human3.6M always has pictures, other data never")
     folder, frames, *_ = RAW[args.raw] if args.raw else (Path("data"), FRAMES)
     args.output, args.frames = args.output or folder, args.frames or frames
     return args
@@ -114,7 +121,9 @@ def settings_of(args):
 def make_raw(args):
     """Write the raw tree beside its place and move it there when it is whole; another tree is never written over."""
     *_, write_tree, reader = RAW[args.raw]
-    settings = {"recipe": RAW_RECIPE, "raw": args.raw, "seed": args.seed, "frames": args.frames}
+    images = {"images": args.images} if args.images else {}
+    kind = f"{args.raw} with {args.images} pictures" if images else args.raw
+    settings = {"recipe": RAW_RECIPE, "raw": kind, "seed": args.seed, "frames": args.frames}
     mark = args.output / RAW_MARK
     if not mark.exists() and args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
         raise DataError(f"{args.output} exists and holds other files than demo people; name another folder by --output")
@@ -124,7 +133,7 @@ def make_raw(args):
         args.output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{args.output.name}.", dir=args.output.parent) as temporary:
             made = Path(temporary)
-            write_tree(made, frames=args.frames, seed=args.seed)
+            write_tree(made, frames=args.frames, seed=args.seed, **images)
             write(made / RAW_MARK, settings, quiet=True)
             mark.unlink(missing_ok=True)  # moved last, it says that the tree is whole
             for path in sorted(filter(Path.is_file, made.rglob("*")), key=lambda path: path.name == RAW_MARK):
@@ -132,6 +141,8 @@ def make_raw(args):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, target)
         print(f"wrote {args.output} ({args.frames} frames a sequence)")
+    if images:
+        print(f"pictures: for ContextPose with dataset.root {args.output} (experiments/mpi_inf_3dhp/eval/)")
     print(f"next: python {reader} {args.output}")
 
 

@@ -79,7 +79,7 @@ def print_table(table, test_time_augmentation):
         print(AVERAGE_LABELS[metric], round(table["average"][metric], 1), "mm")
 
 
-def write_json(path, content):
+def write_json(path, content, indent=1):
     """Write the errors in mm as JSON, atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=indent) + "\n")

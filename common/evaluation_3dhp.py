@@ -147,30 +147,36 @@ def tables(sequences):
 
 
 def print_tables(tables):
-    """Print the tables per sequence, activity, scene, joint group and joint; `-` stands for no frames."""
+    """Print the tables; see `tables_text`."""
+    print(tables_text(tables))
+
+
+def tables_text(tables):
+    """The tables per sequence, activity, scene, joint group and joint as lines of text; `-` stands for no frames."""
     total = tables["all"]
-    print(f"MPI-INF-3DHP: ground truth {tables['ground_truth']}, valid frames only, {total['frames']} frames")
-    print(f"MPJPE and P-MPJPE in {tables['unit']} over {len(total['joints'])} joints; PCK (below "
-          f"{tables['threshold_mm']} mm) and AUC in % over {PCK_JOINTS}")
-    _print_table("sequence", tables["sequences"] | {"all": total})
+    lines = [f"MPI-INF-3DHP: ground truth {tables['ground_truth']}, valid frames only, {total['frames']} frames",
+             f"MPJPE and P-MPJPE in {tables['unit']} over {len(total['joints'])} joints; PCK (below "
+             f"{tables['threshold_mm']} mm) and AUC in % over {PCK_JOINTS}",
+             *_table("sequence", tables["sequences"] | {"all": total})]
     if "activities" in tables:
         rows = {name: tables["activities"].get(name) for name in ACTIVITIES.values()}
-        _print_table("activity", rows | {"all": total})
+        lines += _table("activity", rows | {"all": total})
     else:
         missing = tables["without_activity_labels"]
         where = "the data" if len(missing) == len(tables["sequences"]) else ", ".join(missing)
-        print(f"\nINFO: no activity labels in {where}: the activity tables are skipped")
-    _print_table("scene", {name: tables["scenes"].get(name) for name in SCENES} | {"all": total})
-    _print_table("joint group", total["groups"], ("mpjpe", "p_mpjpe", "pck", "auc"))
-    _print_table("joint", total["joints"] | {"all": total}, ("mpjpe", "p_mpjpe"))
+        lines += ["", f"INFO: no activity labels in {where}: the activity tables are skipped"]
+    lines += _table("scene", {name: tables["scenes"].get(name) for name in SCENES} | {"all": total})
+    lines += _table("joint group", total["groups"], ("mpjpe", "p_mpjpe", "pck", "auc"))
+    return "\n".join(lines + _table("joint", total["joints"] | {"all": total}, ("mpjpe", "p_mpjpe")))
 
 
-def _print_table(title, rows, columns=tuple(HEADINGS)):
+def _table(title, rows, columns=tuple(HEADINGS)):
     width = max(28, *map(len, rows))
-    print(f"\n{title:<{width}}" + "".join(f" {HEADINGS[column]:>9}" for column in columns))
+    lines = ["", f"{title:<{width}}" + "".join(f" {HEADINGS[column]:>9}" for column in columns)]
     for name, entry in rows.items():
         cells = ["-" if entry is None else f"{entry[column]:.{0 if column == 'frames' else 2}f}" for column in columns]
-        print(f"{name:<{width}}" + "".join(f" {cell:>9}" for cell in cells))
+        lines.append(f"{name:<{width}}" + "".join(f" {cell:>9}" for cell in cells))
+    return lines
 
 
 def write_csv(folder, tables):

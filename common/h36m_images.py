@@ -136,7 +136,8 @@ def image_path(root, subject, sequence, camera, frame, undistorted=True):
     return Path(root, subject, sequence, kind, camera, f"img_{frame + 1:06d}.jpg")
 
 
-def _write_jpeg(path, rgb):
+def write_jpeg(path, rgb):
+    """Write an image (H, W, 3) uint8 RGB as a JPEG file; DataError where it cannot be encoded."""
     cv2 = require("cv2", "opencv-python-headless")
     encoded, content = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not encoded:
@@ -158,8 +159,8 @@ def write_images(video, frames, folder, camera):
             raise DataError(f"{video}: its frames are {size[0]} x {size[1]}, not {usual[0]} x {usual[1]} as those of "
                             f"camera {camera}; {AGAIN}")
         name = f"img_{number + 1:06d}.jpg"
-        _write_jpeg(folders[0] / name, image)
-        _write_jpeg(folders[1] / name, undistort(image, _map_of(camera, *size)))
+        write_jpeg(folders[0] / name, image)
+        write_jpeg(folders[1] / name, undistort(image, _map_of(camera, *size)))
 
 
 def find_sources(extracted, subject, sequence):

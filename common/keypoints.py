@@ -82,6 +82,14 @@ HUMANEVA_15_FROM_COCO_17 = [[11, 12], [5, 6], [5], [7], [9], [6], [8], [10], [11
 H36M_17_FROM_MPII_16 = [[6], [2], [1], [0], [3], [4], [5], [6, 7], [7], [8], [9], [13], [14], [15], [12], [11], [10]]
 # Maps that apply to the data before the network: {(joints of the detections, joints of the poses): (name, groups)}.
 LAYOUT_MAPS = {(16, 17): ("MPII-16 to Human3.6M-17", H36M_17_FROM_MPII_16)}
+# MPI-INF-3DHP's 17 joints out of ContextPose's, and back, by name and these likenesses. The places are not quite the
+# same, and PCK and AUC count that as error: of two people scaled to `univ_annot3`'s 92 cm from knee to neck, the top of
+# the head was 25 cm above the neck (Human3.6M's head: 17), hips 23 cm apart (27), shins 35 cm long (44).
+_OTHER_NAMES = {"head_top": "head", "head": "nose", "spine": "belly"}
+MPI_INF_3DHP_FROM_CONTEXTPOSE_17 = [CONTEXTPOSE_17_NAMES.index(_OTHER_NAMES.get(name, name))
+                                    for name in MPI_INF_3DHP_NAMES]
+CONTEXTPOSE_17_FROM_MPI_INF_3DHP = [MPI_INF_3DHP_FROM_CONTEXTPOSE_17.index(joint)
+                                    for joint in range(len(CONTEXTPOSE_17_NAMES))]
 
 
 def layout_matrix(groups, joints_in):

@@ -1,4 +1,4 @@
-"""Pictures of the demo people: shaded capsules in a textured room, seen by Human3.6M's cameras with their distortion.
+"""Pictures of the demo people: shaded capsules in a textured room, seen by Human3.6M's distorting cameras or by others.
 
 Every pixel's ray is found by undoing the camera's distortion, and met with the room and with the capsules near it.
 Lengths in metres here; poses come in millimetres, as Human3.6M's. Pixel centres lie at whole coordinates.
@@ -61,8 +61,18 @@ def _grain(seed, u, v):
 @functools.lru_cache(maxsize=len(CAMERAS))
 def render_background(subject, camera, seed=0):
     """The empty room as a camera (its id) sees it in a subject's recordings: (H, W, 3) uint8 RGB, to be copied."""
-    known, rays = pixel_camera(camera, subject), pixel_rays(camera)
-    rotation, centre = np.float32(known["R"]), np.float32(-known["R"].T @ known["t"][:, 0] / 1000)
+    known = pixel_camera(camera, subject)
+    image = draw_room(known["R"], -known["R"].T @ known["t"][:, 0] / 1000, pixel_rays(camera), seed)
+    image.flags.writeable = False  # kept for the next call
+    return image
+
+
+def draw_room(rotation, centre, rays, seed=0):
+    """The empty room as any camera sees it: (H, W, 3) uint8 RGB.
+
+    rotation: (3, 3), from world to camera; centre: (3,) of the camera in world metres; rays: as of `pixel_rays`.
+    """
+    rotation, centre = np.float32(rotation), np.float32(centre)
     direction = rays @ rotation[:2] + rotation[2]  # world, (H, W, 3)
     with np.errstate(divide="ignore"):
         ahead = np.abs(direction[..., :2])
@@ -80,7 +90,6 @@ def render_background(subject, camera, seed=0):
     panels = np.floor(along) % 3
     colour = np.float32([122, 132, 140]) + (11 * panels - 6 * z + 12 * _grain(seed + 1, along, z))[:, None]
     image[~on_floor] = colour.clip(0, 255)
-    image.flags.writeable = False  # kept for the next call
     return image
 
 
@@ -137,7 +146,11 @@ def render_person(image, pose, subject, camera):
     pose: (32, 3) world millimetres; camera: its id. Every joint that is drawn lies inside the mask, unless it is
     outside the image or behind the camera.
     """
-    known, rays = pixel_camera(camera, subject), pixel_rays(camera)
+    return draw_person(image, pose, subject, pixel_camera(camera, subject), pixel_rays(camera))
+
+
+def draw_person(image, pose, subject, known, rays):
+    """`render_person` for any camera: `known`, a dict as of `pixel_camera` with R and t; rays: as of `pixel_rays`."""
     joints = to_camera(np.asarray(pose, dtype=np.float64), known) / 1000
     light = known["R"] @ (LIGHT / np.linalg.norm(LIGHT))
     depths = np.full(image.shape[:2], np.inf)

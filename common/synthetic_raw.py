@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from common.h36m_images import write_jpeg
 from common.keypoints import MPI_INF_3DHP_NAMES
 from common.mpi3dhp_dataset import TEST_IMAGES, TEST_SEQUENCES, TRAINING_CAMERAS, TRAINING_IMAGE, TRAINING_SEQUENCES
 from common.synthetic import make_motion
 from common.synthetic_body import JOINT, stream
+from common.synthetic_images import draw_person, draw_room
 from common.synthetic_motion import FPS
 from common.utils import atomic_path, progress, require
 
@@ -127,7 +129,7 @@ def _motion(person, motion, trial, frames, step, seed):
 def make_recording(person, trial, motions, frames, fps, seed):
     """Somebody who does the `motions` one after the other, each going on where the one before ended.
 
-    Returns world positions (frames, 28, 3) in metres, float64, about the vertical axis through the origin, and the
+    Returns world positions (frames, 32, 3) in metres, float64, about the vertical axis through the origin, and the
     activity (frames,) of each frame.
     """
     pieces, activity = [], []
@@ -144,7 +146,7 @@ def make_recording(person, trial, motions, frames, fps, seed):
     positions = np.concatenate(pieces)
     root = positions[:, JOINT["hip"], :2]
     positions[..., :2] -= (root.min(0) + root.max(0)) / 2
-    return np.einsum("kj,fjc->fkc", weights_28(), positions), np.array(activity)
+    return positions, np.array(activity)
 
 
 def recording(name, frames, seed=0):
@@ -152,10 +154,26 @@ def recording(name, frames, seed=0):
 
     Training and test people differ; a person does the same things at every call.
     """
-    test = name in TEST_SEQUENCES
-    names, people = (TEST_SEQUENCES, TEST_PEOPLE) if test else (list(TRAINING_SEQUENCES), TRAINING_PEOPLE)
-    number, fps = names.index(name), TEST_FPS if test else TRAINING_SEQUENCES[name][1]
-    person = people[(number if test else number // 2) % len(people)]
+    positions, activity = body_recording(name, frames, seed)
+    return annotated(positions), activity
+
+
+def annotated(positions):
+    """The demo people's joints (frames, 32, 3) as the 28 of an annotation."""
+    return np.einsum("kj,fjc->fkc", weights_28(), positions)
+
+
+def person_of(name):
+    """Who is recorded in a sequence."""
+    if name in TEST_SEQUENCES:
+        return TEST_PEOPLE[TEST_SEQUENCES.index(name) % len(TEST_PEOPLE)]
+    return TRAINING_PEOPLE[list(TRAINING_SEQUENCES).index(name) // 2 % len(TRAINING_PEOPLE)]
+
+
+def body_recording(name, frames, seed=0):
+    """`recording` with all joints of the demo people: (frames, 32, 3)."""
+    names = list(TEST_SEQUENCES if name in TEST_SEQUENCES else TRAINING_SEQUENCES)
+    number, fps, person = names.index(name), TRAINING_SEQUENCES.get(name, (0, TEST_FPS))[1], person_of(name)
     motions = [list(MOTIONS)[(MOTIONS_A_SEQUENCE * number + i) % len(MOTIONS)] for i in range(MOTIONS_A_SEQUENCE)]
     return make_recording(person, number, motions, frames, fps, seed)
 
@@ -209,13 +227,35 @@ def write_test_annotation(path, positions, camera, activity, valid, transposed=F
             file.write(HEADER_73.ljust(116) + bytes(8) + b"\x00\x02IM")
 
 
+def write_test_images(folder, name, positions, frames, seed=0):
+    """Write the pictures `imageSequence/img_000001.jpg` (counted from 1) of the frames with these numbers (from 0).
+
+    positions: world metres (frames, 32, 3) of the whole sequence.
+    """
+    camera, person = camera_of(name), person_of(name)
+    (width, height), focal = camera["size"], camera["focal"]
+    known = {"K": np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), "size": camera["size"],
+             "intrinsic": np.array([focal, focal, width / 2, height / 2, *[0] * 5]), "R": camera["rotation"],
+             "t": -1000 * camera["rotation"] @ camera["centre"][:, None]}
+    rays = np.stack(np.meshgrid((np.arange(width) - width / 2) / focal, (np.arange(height) - height / 2) / focal),
+                    axis=-1).astype(np.float32)
+    room = draw_room(known["R"], camera["centre"], rays, seed)
+    images = Path(folder) / name / "imageSequence"
+    images.mkdir(parents=True, exist_ok=True)
+    for number in frames:
+        image = room.copy()
+        draw_person(image, 1000 * positions[number], person, known, rays)
+        write_jpeg(images / f"img_{number + 1:06d}.jpg", image)
+
+
 def write_mpi_inf_3dhp(folder, frames=300, test_frames=None, seed=0, subjects=TRAINING_SUBJECTS, sequences=(1, 2),
-                       test_sequences=TEST_SEQUENCES, transposed=False):
+                       test_sequences=TEST_SEQUENCES, transposed=False, images=0):
     """Write a miniature of the raw MPI-INF-3DHP: `S1/Seq1/annot.mat` and so on, `TS1/annot_data.mat` and so on.
 
     frames, test_frames: per training sequence and per test sequence (as many, if not given); subjects, sequences,
-    test_sequences: what is written of each; transposed: see `write_test_annotation`. Source of the formats: the files
-    of Mehta et al., 3DV 2017.
+    test_sequences: what is written of each; transposed: see `write_test_annotation`; images: so many frames of each
+    test sequence have pictures, and only these are valid (0: no pictures, the usual share is valid). Source of the
+    formats: the files of Mehta et al., 3DV 2017.
     """
     folder, test_frames = Path(folder), frames if test_frames is None else test_frames
     names = [f"{subject} Seq{number}" for subject in subjects for number in sequences]
@@ -225,7 +265,13 @@ def write_mpi_inf_3dhp(folder, frames=300, test_frames=None, seed=0, subjects=TR
                                       recording(name, frames, seed)[0])
             bar.update()
         for name in test_sequences:
-            positions, activity = recording(name, test_frames, seed)
-            write_test_annotation(folder / name / "annot_data.mat", positions, camera_of(name), activity,
-                                  valid_frames(name, activity, seed), transposed)
+            positions, activity = body_recording(name, test_frames, seed)
+            valid = valid_frames(name, activity, seed)
+            if images:
+                shown = np.flatnonzero(valid)
+                shown = shown[np.linspace(0, len(shown) - 1, min(images, len(shown))).astype(int)]
+                valid = np.isin(np.arange(len(valid)), shown)
+                write_test_images(folder, name, positions, shown, seed)
+            write_test_annotation(folder / name / "annot_data.mat", annotated(positions), camera_of(name), activity,
+                                  valid, transposed)
             bar.update()

@@ -13,6 +13,7 @@ from conftest import run_script
 import prepare_data_3dhp
 from common import synthetic_raw
 from common.mpi3dhp_dataset import JOINTS_OF_28, TEST_SEQUENCES, TRAINING_CAMERAS, TRAINING_SEQUENCES
+from common.mpi3dhp_raw import TEST_FOLDERS
 from common.safe_io import load_npz
 from common.synthetic_raw import camera_space, pixels, recording, universal_scale
 from common.utils import DataError, DependencyError, UsageError, WriteError
@@ -144,7 +145,7 @@ def test_a_single_frame_can_be_prepared(tmp_path, squeezed):
     assert test["TS3"]["data_3d"].shape == (1, 17, 3) and test["TS3"]["valid"].shape == (1,)
 
 
-@pytest.mark.parametrize("folder", prepare_data_3dhp.TEST_FOLDERS[1:])
+@pytest.mark.parametrize("folder", TEST_FOLDERS[1:])
 def test_the_test_set_is_found_where_archives_put_it(copy, made, tmp_path, folder):
     (copy / folder).mkdir(parents=True)
     for name in TEST_SEQUENCES:

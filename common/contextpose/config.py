@@ -88,7 +88,7 @@ class LossConfig:
 class DatasetConfig:
     """Where the data are."""
 
-    kind: str = _choice("human36m", "human36m")
+    kind: str = _choice("human36m", "human36m", "mpi_inf_3dhp")  # mpi_inf_3dhp: its test sequences, for evaluation only
     data_format: str = _choice("", "", "zip")
     transfer_cmu_to_human36m: bool = False
     root: str = "data/human36m/processed"
