@@ -1,10 +1,13 @@
-"""ContextPose: from images of a person and their cameras to 17 joints in 3D, through a volume (CVPR 2021).
+r"""ContextPose: from images of a person and their cameras to 17 joints in 3D, through a volume (CVPR 2021).
 
-    python run_contextpose.py --config experiments/human36m/train/human36m_vol_softmax_single.yaml --logdir logs   # train
-    python run_contextpose.py --config ... --logdir logs                               # the same line goes on with it
+    # train; the same line goes on with a run that was stopped
+    python run_contextpose.py --config experiments/human36m/train/human36m_vol_softmax_single.yaml --logdir logs
     torchrun --nproc_per_node=4 run_contextpose.py --config ... --logdir logs --sync_bn
-    python run_contextpose.py --eval --eval_dataset val --config experiments/human36m/eval/human36m_vol_softmax_single.yaml
     python run_contextpose.py --config ... --set train.batch_size=2 --set model.backbone.num_layers=50
+    # evaluate
+    python run_contextpose.py --eval --eval_dataset val --logdir logs \
+      --config experiments/human36m/eval/human36m_vol_softmax_single.yaml
+    # your own images
     python run_contextpose.py --config ... --predict a.jpg b.jpg --intrinsics 1145,1144,512,515 --output poses
 """
 import argparse

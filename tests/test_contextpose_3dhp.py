@@ -230,7 +230,7 @@ def test_real_frames_fit_a_camera_that_is_level(real_data, tmp_path):
     assert shown.min() > 0 and shown.max() < SIZE
     assert data[1, (0,)].images[0][:, -1].any() and not data[1, (0,)].images[0][:, 0].any(), "a black strip, outside"
     left, right = (CONTEXTPOSE_17_NAMES.index(name) for name in ("left_ankle", "right_ankle"))
-    assert np.ptp(data.keypoints[[0, 1, 1], [left, left, right], 2]) < 20, "the three feet that stand are on one level floor"
+    assert np.ptp(data.keypoints[[0, 1, 1], [left, left, right], 2]) < 20, "three feet that stand"
 
 
 def demo(*flags):

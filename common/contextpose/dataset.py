@@ -16,9 +16,10 @@ import os
 import numpy as np
 from torch.utils.data import Dataset
 
+from common.contextpose.evaluation import describe, pose_metrics, project_joints, rates_2d
 from common.contextpose.image import crop_view, cropped_camera, erase
-from common.contextpose.labels import PELVIS, check_rows, read_labels, read_pelvis
 from common.contextpose.image_store import AGAIN, Folder, ZipFile
+from common.contextpose.labels import PELVIS, check_rows, read_labels, read_pelvis
 from common.contextpose.samples import Sample
 from common.h36m_images import image_path, scale_box
 from common.h36m_raw import SUBJECTS, TEST_SUBJECTS
@@ -60,6 +61,7 @@ class Human36MViews(Dataset):
                             "with_damaged_actions to true")
         check_rows(path, labels, rows)
         self._take(labels, rows)
+        self.mean_pose = _mean_training_pose(labels)
         self.size = tuple(config.model.image_shape)
         self.pictures = (ZipFile if data.data_format == "zip" else Folder)(os.path.join(root, data.root))
         self._sizes = {}
@@ -162,6 +164,35 @@ class Human36MViews(Dataset):
         subjects = self._subject[rows]
         return cropped_camera(self._K[subjects, views], boxes, self.size) @ self._Rt[subjects, views]
 
+    def labels(self, keys):
+        """Of every key: subjects and actions, text (n,); frames (n,) of the videos, from 0."""
+        rows = [row for row, _ in keys]
+        return {"subjects": self.subjects[rows], "actions": self.actions[rows], "frames": self.frames[rows]}
+
+    def report(self, predicted, keys):
+        """(metrics, text) of predicted world mm (n, 17, 3); see `pose_metrics` and `rates_2d`.
+
+        mean_pose_mpjpe_mm, where the labels hold training subjects: of always predicting their mean pose.
+        """
+        truth, named = self.keypoints[[row for row, _ in keys]], self.labels(keys)
+        metrics = pose_metrics(predicted, truth, {"action": named["actions"], "subject": named["subjects"]})
+        metrics["rates_2d"] = self._rates(predicted, truth, keys)
+        if self.mean_pose is not None:
+            relative = truth - truth[:, PELVIS:PELVIS + 1]
+            metrics["mean_pose_mpjpe_mm"] = float(np.linalg.norm(relative - self.mean_pose, axis=-1).mean())
+        return metrics, describe(metrics)
+
+    def _rates(self, predicted, truth, keys):
+        """`rates_2d` over all views of all keys, whatever their number of views."""
+        counts = np.array([len(views) for _, views in keys])
+        pixels = [[], []]
+        for count in np.unique(counts):
+            chosen = np.flatnonzero(counts == count)
+            projections = self.projections([keys[i] for i in chosen])
+            for found, poses in zip(pixels, (predicted, truth), strict=True):
+                found.append(project_joints(poses[chosen], projections))
+        return rates_2d(*map(np.concatenate, pixels), self.size)
+
     def _whole_pictures(self, rows, views):
         """Boxes (n, V, 4) of whole images, all of a video having one size."""
         videos = np.stack(np.broadcast_arrays(self._subject[rows], self._sequence[rows], views), axis=-1)
@@ -251,6 +282,13 @@ def _damaged(labels, rows):
             found |= ((table["subject_idx"] == labels["subject_names"].index(subject))
                       & (table["action_idx"] == labels["action_names"].index(sequence)))
     return found
+
+
+def _mean_training_pose(labels):
+    """The mean pose (17, 3) of the training subjects' rows, relative to the pelvis, mm; None without any."""
+    names = [labels["subject_names"].index(s) for s in SPLITS["train"] if s in labels["subject_names"]]
+    poses = labels["table"]["keypoints"][np.isin(labels["table"]["subject_idx"], names)].astype(np.float64)
+    return (poses - poses[:, PELVIS:PELVIS + 1]).mean(0) if len(poses) else None
 
 
 def limb_lengths(path):

@@ -28,6 +28,7 @@ HEADLINES = {
     "pelvis_mm": "pelvis, absolute:",
     "limb_length_error_mm": "limb lengths, mean absolute error:",
     "action_average_mpjpe_mm": "MPJPE, mean over the actions:",
+    "mean_pose_mpjpe_mm": "MPJPE of the mean training pose:",
 }
 METRICS_FILE, PICKLE_FILE, ARRAYS_FILE = "metric.json", "results.pkl", "results.npz"
 
@@ -118,7 +119,7 @@ def rates_2d(predicted_px, true_px, image_size):
 
 def describe(metrics):
     """The metrics of `pose_metrics`, with those of `rates_2d` under that name or without, as text of several lines."""
-    lines = [f"{words:<37}{metrics[key]:7.1f} mm" for key, words in HEADLINES.items()]
+    lines = [f"{words:<37}{metrics[key]:7.1f} mm" for key, words in HEADLINES.items() if key in metrics]
     lines.append(f"frames: {metrics['frames']}")
     subjects = metrics["per_subject"]
     entries = {"all": metrics} | (subjects if len(subjects) > 1 else {})

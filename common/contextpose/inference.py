@@ -39,10 +39,18 @@ def predict(model, loader, batches, processes, amp="off", stop=None, desc="evalu
 
 
 def evaluate(model, loader, processes, amp="off", stop=None, desc="evaluating"):
-    """Evaluate on all of the dataset's keys: (metrics, arrays for `write_results`, the report as text)."""
+    """Evaluate on all of the dataset's keys: (metrics, arrays for `write_results`, the report as text).
+
+    The arrays: keypoints_3d and keypoints_gt (n, 17, 3) world mm, indexes (n,), the rows, views (n, V), -1 where there
+    are fewer, and the labels of the dataset.
+    """
     dataset = loader.dataset
     batches = batches_of(dataset.keys(), dataset.section.batch_size)
     predicted = predict(model, loader, batches, processes, amp, stop, desc)
     keys = [key for batch in batches for key in batch]
     metrics, text = dataset.report(predicted, keys)
-    return metrics, {"keypoints_3d": predicted, **dataset.arrays(keys)}, text
+    rows, views = zip(*keys, strict=True)
+    most = max(map(len, views))
+    arrays = {"keypoints_3d": predicted, "keypoints_gt": dataset.keypoints[list(rows)], "indexes": np.array(rows),
+              "views": np.array([[*seen, *[-1] * (most - len(seen))] for seen in views]), **dataset.labels(keys)}
+    return metrics, arrays, text

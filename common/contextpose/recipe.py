@@ -4,6 +4,7 @@ from pathlib import Path
 from common import checkpoint
 from common.contextpose.config import to_dict
 from common.contextpose.dataset import Human36MViews, limb_lengths
+from common.contextpose.evaluation import write_results
 from common.contextpose.inference import evaluate
 from common.contextpose.loading import Loader
 from common.contextpose.model import ContextPose, load_initial_weights, load_weights
@@ -12,8 +13,7 @@ from common.contextpose.own_images import find_images, image_sizes, parse_intrin
 from common.contextpose.runs import LIMBS, WEIGHTS, RunFolder, find_run, new_run, required_run, run_of
 from common.contextpose.sync_bn import synchronised
 from common.contextpose.training import Trainer
-from common.contextpose.evaluation import write_results
-from common.utils import DataError, UsageError
+from common.utils import UsageError
 
 DATASETS = {"human36m": Human36MViews, "mpi_inf_3dhp": Mpi3dhpTestViews}
 

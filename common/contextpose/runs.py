@@ -102,7 +102,7 @@ def required_run(logdir, title):
     """`find_run`, or CheckpointError that says where weights may come from."""
     run = find_run(logdir, title)
     if run is None:
-        raise CheckpointError(f"no weights: {logdir} holds no run of {title!r} with a checkpoint; train one, or name a "
-                              "file by --weights FILE (or model.init_weights and model.checkpoint in the configuration)")
+        raise CheckpointError(f"no weights: {logdir} holds no run of {title!r} with a checkpoint; train one, or name "
+                              "a file by --weights FILE (or by model.init_weights and model.checkpoint)")
     return run
 
