@@ -83,8 +83,8 @@ H36M_17_FROM_MPII_16 = [[6], [2], [1], [0], [3], [4], [5], [6, 7], [7], [8], [9]
 # Maps that apply to the data before the network: {(joints of the detections, joints of the poses): (name, groups)}.
 LAYOUT_MAPS = {(16, 17): ("MPII-16 to Human3.6M-17", H36M_17_FROM_MPII_16)}
 # MPI-INF-3DHP's 17 joints out of ContextPose's, and back, by name and these likenesses. The places are not quite the
-# same, and PCK and AUC count that as error: in `univ_annot3` the top of the head is about 25 cm above the neck
-# (Human3.6M's head: 17), hips are 23 cm apart (27) and shins 35 cm long (44); measured on two and four people.
+# same, and PCK and AUC count that as error: of two people scaled to `univ_annot3`'s 92 cm from knee to neck, the top of
+# the head was 25 cm above the neck (Human3.6M's head: 17), hips 23 cm apart (27), shins 35 cm long (44).
 _OTHER_NAMES = {"head_top": "head", "head": "nose", "spine": "belly"}
 MPI_INF_3DHP_FROM_CONTEXTPOSE_17 = [CONTEXTPOSE_17_NAMES.index(_OTHER_NAMES.get(name, name))
                                     for name in MPI_INF_3DHP_NAMES]

@@ -5,6 +5,7 @@ import shutil
 import sys
 from unittest import mock
 
+import h5py
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -210,6 +211,26 @@ def test_annotations_that_no_camera_fits_are_refused(tmp_path):
         3)}, np.ones(3), np.ones(3, dtype=bool))
     with pytest.raises(DataError, match="annot_data.mat: (no camera|its valid frames hold)"):
         Mpi3dhpTestViews(config_of(tmp_path))
+
+
+def test_real_frames_fit_a_camera_that_is_level(real_data, tmp_path):
+    labels = np.load(real_data / "mpi_inf_3dhp_frames" / "labels_test.npz")
+    content = (labels[key] for key in ("image", "keypoints_2d", "keypoints_3d_camera"))
+    for image, pixels, poses in zip(*content, strict=True):
+        (tmp_path / image[:3] / "imageSequence").mkdir(parents=True)
+        shutil.copy(real_data / "mpi_inf_3dhp_frames" / image, tmp_path / image[:3] / "imageSequence/img_000001.jpg")
+        with h5py.File(tmp_path / image[:3] / "annot_data.mat", "w") as file:
+            file["annot2"], file["univ_annot3"] = pixels[None, None], 1000 * poses[None, None]
+            file["valid_frame"] = np.ones((1, 1))
+    data = Mpi3dhpTestViews(config_of(tmp_path))
+    assert max(data.misfits.values()) < 1
+    for K in data.cameras.values():
+        np.testing.assert_allclose([K[0, 0], K[1, 1]], 1500, rtol=0.01)
+    shown = project_joints(data.keypoints, data.projections(data.keys()))
+    assert shown.min() > 0 and shown.max() < SIZE
+    assert data[1, (0,)].images[0][:, -1].any() and not data[1, (0,)].images[0][:, 0].any(), "a black strip, outside"
+    left, right = (CONTEXTPOSE_17_NAMES.index(name) for name in ("left_ankle", "right_ankle"))
+    assert np.ptp(data.keypoints[[0, 1, 1], [left, left, right], 2]) < 20, "the feet that stand are on one level floor"
 
 
 def demo(*flags):

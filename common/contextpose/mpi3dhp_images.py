@@ -9,8 +9,9 @@ The owners give no cameras with them, so three things are taken from the truth, 
   reach to the top of the head, and as much cuts feet off.
 - The centre of the volume is the true pelvis, or that of precalculated skeletons.
 
-World axes: the network learnt with z pointing up, and of these cameras no one knows how they stand. They are taken as
-level: world x is the camera's x, world y points forward, world z up. The origin is the camera.
+World axes: the network learnt with z pointing up, and how these cameras stand is not given. They are taken as level
+(that of TS1 and TS2 is, to 2 degrees, by where feet touch the floor): world x is the camera's x, world y points
+forward, world z up. The origin is the camera.
 
 Sources: Mehta et al., 3DV 2017 (the data); Ma et al., CVPR 2021, report PCK and AUC of ContextPose on them.
 """
