@@ -234,7 +234,7 @@ class Mpi3dhpTestViews(torch.utils.data.Dataset):
                  f"{self.section.scale_bbox}" if self.section.crop else "boxes: none, whole pictures",
                  f"centre of the volume: {self.centre}"]
         if self.every > 1:
-            notes.append(f"every {self.every}th valid frame only")
+            notes.append(f"one of {self.every} valid frames only")
         if self.missing:
             notes.append(f"{', '.join(self.missing)} not there, not evaluated: figures of the whole test set differ")
         return notes
