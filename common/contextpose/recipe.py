@@ -40,6 +40,9 @@ def train(args, config, processes):
     # The first process looks and makes: all go on with the same run.
     found = None if args.fresh and not processes.restarted else find_run(config.logdir, config.title)
     found = processes.share(found and found.newest())
+    if found is not None and args.weights:
+        raise UsageError(f"--weights starts a new run, but {found.parents[1]} is one to go on with: add --fresh, "
+                         "or leave --weights out")
     if found is None:
         load_initial_weights(model, config.azureroot, say)
         if args.weights:
@@ -97,7 +100,7 @@ def evaluate_weights(args, config, processes):
     model, weights = load_model(args, config, processes)
     loader = Loader(dataset, config.val.num_workers, processes.device)
     metrics, arrays, text = evaluate(model, loader, processes, args.amp)
-    say(text)
+    say(f"{text}\nwaited for data {loader.waited_share():.0%} of the time")
     if processes.is_main:
         folder = results_folder(config, weights, split)
         write_results(folder, metrics, arrays)

@@ -147,7 +147,7 @@ class Trainer:
         for batch in self.loader.epoch(plan, skip=self.sums.batches):
             if self.processes.any(stop.requested):
                 raise Interrupted
-            parts = self._step(batch)
+            parts = self._step(batch, self.epoch * len(plan) + self.sums.batches)
             self.sums.batches += 1
             if parts is not None:
                 self.sums.add(parts, len(batch.keys))
@@ -158,10 +158,12 @@ class Trainer:
             bar.update()
         bar.close()
 
-    def _step(self, batch):
-        """One step of the optimisers: {name: loss}, or None where the losses are not finite and nothing changed."""
+    def _step(self, batch, number=0):
+        """One step of the optimisers: {name: loss}, or None where the losses are not finite and nothing changed.
+
+        number: of the batch, counted from 0 over all epochs.
+        """
         config, device = self.config, self.processes.device
-        number = self.epoch * len(self.loader.dataset) + self.sums.batches
         before = [buffer.clone() for buffer in self._statistics]
         for optimizer in filter(None, self.optimizers):
             optimizer.zero_grad(set_to_none=True)
