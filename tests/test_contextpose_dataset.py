@@ -200,43 +200,6 @@ def test_a_view_that_is_missing_is_never_asked_for(tmp_path):
         opened(tmp_path, "ignore_cameras=[4]", split="val")
 
 
-def test_plans_are_pure_disjoint_and_of_one_length(tmp_path):
-    write_many(tmp_path, {("S1", "Walking-1"): 61, ("S5", "Walking-1"): 40}, lacking(3, slice(10)))
-    dataset = opened(tmp_path, "batch_size=4", "max_n_views=4")
-    plans = [dataset.plan(3, 5, rank, 3) for rank in range(3)]
-    assert plans == [pickle.loads(pickle.dumps(dataset)).plan(3, 5, rank, 3) for rank in range(3)]
-    assert len({len(plan) for plan in plans}) == 1 and 6 <= len(plans[0]) <= 8
-    assert all(len(batch) == 4 and len({len(views) for _, views in batch}) == 1 for plan in plans for batch in plan)
-    rows = [row for plan in plans for batch in plan for row, _ in batch]
-    assert len(set(rows)) == len(rows)
-    for steps in zip(*plans, strict=True):
-        assert len({len(batch[0][1]) for batch in steps}) == 1
-    assert dataset.plan(3, 6, 0, 3) != plans[0] != dataset.plan(4, 5, 0, 3)
-    drawn = [views for epoch in range(20) for batch in dataset.plan(0, epoch) for _, views in batch]
-    assert {len(views) for views in drawn} == {1, 2, 3, 4}
-    assert {views for views in drawn if len(views) == 2} == set(itertools.combinations(range(4), 2))
-
-
-@pytest.mark.parametrize("settings, lengths", [
-    (("batch_size=4", "n_objects_per_epoch=13"), [4, 4, 4]), (("batch_size=4", "n_iters_per_epoch=2"), [4, 4]),
-    (("batch_size=4",), [4] * 5), (("batch_size=6", "n_iters_per_epoch=9"), [6] * 3), (("batch_size=64",), [22]),
-    (("batch_size=4", "n_objects_per_epoch=3"), [4])])
-def test_an_epoch_has_the_batches_that_are_set_and_no_partial_one(tmp_path, settings, lengths):
-    write_many(tmp_path, {("S1", "Walking-1"): 22})
-    plan = opened(tmp_path, "shuffle=false", "randomize_n_views=false", "max_n_views=2", *settings).plan(0, 0)
-    assert [len(batch) for batch in plan] == lengths
-    assert list(itertools.chain(*plan)) == [(row, (0, 1)) for row in range(sum(lengths))]
-
-
-def test_too_few_rows_for_the_processes_are_an_error_in_all_of_them(tmp_path):
-    write_many(tmp_path, {("S1", "Walking-1"): 5})
-    dataset = opened(tmp_path)
-    assert [len(dataset.plan(0, 0, rank, 2)[0]) for rank in range(2)] == [2, 2]
-    for rank in range(6):
-        with pytest.raises(UsageError, match="5 rows do not make a batch for each of 6 processes"):
-            dataset.plan(0, 0, rank, 6)
-
-
 WITH_DAMAGED = {("S9", "Greeting-1"): 5, ("S9", "Greeting-2"): 4, ("S9", "Waiting-1"): 2, ("S11", "Greeting-2"): 6}
 
 
@@ -311,6 +274,7 @@ def setting(name, value, *place):
     (setting("table", -1, "subject_idx", 0), "subject_idx of row 0 is -1"),
     (setting("table", np.nan, "keypoints", (2, 3)), r"keypoints are not finite in row 2 \(S1 Walking-1, frame 128\)"),
     (setting("table", (5, 5, 5, 9), "bbox_by_camera_tlbr", (0, 1)), r"a box has no area in row 0 "),
+    (setting("table", (0, 0, 30000, 30000), "bbox_by_camera_tlbr", (1, 1)), "a box is larger than any image in row 1 "),
     (setting("cameras", np.inf, "t", (0, 2)), "camera 58860488 of S1 is no camera"),
     (setting("table", SUBJECTS.index("S9"), "subject_idx", slice(None)),
      "has no rows of S1, S5, S6, S7, S8, only of S9")])
@@ -319,6 +283,19 @@ def test_labels_of_another_layout_are_refused(tmp_path, change, message):
     with pytest.raises(DataError, match=message) as caught:
         opened(tmp_path)
     assert LABELS in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["min_n_views=0", "min_n_views=2", "num_workers=-1", "n_iters_per_epoch=0"])
+def test_numbers_that_cannot_be_are_refused(tmp_path, value):
+    with pytest.raises(UsageError, match=f"train.{value.partition('=')[0]} must be"):
+        configure(tmp_path, value)
+
+
+def test_a_scale_that_leaves_nothing_of_a_box_is_refused(tmp_path):
+    write_many(tmp_path, {("S1", "Walking-1"): 3})
+    with pytest.raises(UsageError, match="scale_bbox 0.001 leaves nothing"):
+        opened(tmp_path, "scale_bbox=0.001")
+    assert len(opened(tmp_path, "scale_bbox=0.001", "crop=false")) == 3
 
 
 def test_joints_of_cmu_are_refused(tmp_path):
