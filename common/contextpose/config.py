@@ -230,5 +230,6 @@ def _check_section(place, section):
     if section.num_workers < 0:
         raise UsageError(f"{place}.num_workers must be 0 (no processes beside this one) or more, not "
                          f"{section.num_workers}")
-    if (getattr(section, "n_iters_per_epoch", None) or 1) < 1:
+    batches = getattr(section, "n_iters_per_epoch", None)
+    if batches is not None and batches < 1:
         raise UsageError(f"{place}.n_iters_per_epoch must be more than 0, not {section.n_iters_per_epoch}")

@@ -89,6 +89,9 @@ class Human36MViews(Dataset):
             raise UsageError(f"ignore_cameras {ignored}: there are the cameras 0 to {count - 1}")
         self.available = (self._boxes != 0).any(-1)
         self.available[:, ignored] = False
+        scaled = scale_box(self._boxes, self.section.scale_bbox)
+        if self.section.crop and (scaled[..., 2:] <= scaled[..., :2])[self.available].any():
+            raise UsageError(f"scale_bbox {self.section.scale_bbox} leaves nothing of some boxes; take a larger one")
         if self.available.sum(1).max() < self.section.min_n_views:
             raise UsageError(f"no row has {self.section.min_n_views} views: lower min_n_views, or ignore fewer cameras")
 
@@ -152,7 +155,7 @@ class Human36MViews(Dataset):
     def projections(self, keys):
         """K [R|t] onto the pixels of the crops of n keys with V views each: (n, V, 3, 4) float64.
 
-        Reads no image; without cropping, the size of one of every video.
+        Reads no image; without cropping, the size of one of every video. ValueError where the keys have several V.
         """
         if not len(keys):
             return np.zeros((0, 0, 3, 4))

@@ -40,7 +40,7 @@ def decode_image(content, where):
         image = None
     if image is None:
         raise DataError(f"{where}: damaged, or no image that OpenCV reads; get it again")
-    return image[..., ::-1]
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def cropped_camera(K, box, size):

@@ -87,7 +87,7 @@ class ZipFile(Folder):
         """The member with this name, or DataError."""
         member = self._member(name)
         if member is None:
-            raise DataError(f"{self.where(name)}: no such member; {AGAIN}")
+            raise DataError(f"{self.where(name)}: no such image; {AGAIN}")
         try:
             return self._archive().read(member)
         except Exception as error:  # a damaged zip file raises about anything

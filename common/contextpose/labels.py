@@ -13,6 +13,7 @@ from common.utils import DataError, UsageError
 PELVIS = CONTEXTPOSE_17_NAMES.index("pelvis")
 JOINTS = len(CONTEXTPOSE_17_NAMES)
 CAMERA_SHAPES = {"R": (3, 3), "t": (3, 1), "K": (3, 3), "dist": (5,)}
+LARGEST_BOX = 10_000  # pixels a side; images have 1000, and boxes reach outside
 AGAIN = "make the labels again with prepare_data_h36m.py --images"
 
 
@@ -61,10 +62,12 @@ def _check_fields(path, name, array, shape, fields):
 def check_rows(path, labels, rows):
     """DataError where rows (n,) of the table or their cameras hold what no picture and no person has."""
     table, cameras = labels["table"][rows], labels["cameras"]
-    boxes = table["bbox_by_camera_tlbr"]
+    boxes = table["bbox_by_camera_tlbr"].astype(np.int64)
     flat = (boxes[..., 2:] <= boxes[..., :2]).any(-1) & (boxes != 0).any(-1)
     checks = {"keypoints are not finite": ~np.isfinite(table["keypoints"]).all((1, 2)),
-              "a box has no area": flat.any(1), "frame_idx is less than 0": table["frame_idx"] < 0}
+              "a box has no area": flat.any(1),
+              "a box is larger than any image": (boxes[..., 2:] - boxes[..., :2] > LARGEST_BOX).any((1, 2)),
+              "frame_idx is less than 0": table["frame_idx"] < 0}
     for what, wrong in checks.items():
         if wrong.any():
             first = rows[np.argmax(wrong)]

@@ -91,6 +91,7 @@ class Loader:
     """
 
     def __init__(self, dataset, num_workers, device):
+        require("cv2", "opencv-python-headless")  # one line here, not a traceback out of every worker
         self.dataset, self.num_workers, self.device = dataset, num_workers, torch.device(device)
         self.waiting = self.total = 0.0
         self._batches, self._loader = _Batches(), None
