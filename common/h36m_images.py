@@ -198,7 +198,11 @@ def read_annotation(path):
     """
     try:
         with np.load(path) as content:
-            return {name: content[name] for name in ("frames", "keypoints", "boxes")}
+            found = {name: content[name] for name in ("frames", "keypoints", "boxes")}
+        shapes, n = [values.shape for values in found.values()], len(found["frames"])
+        if shapes != [(n,), (n, 17, 3), (n, len(CAMERAS), 4)]:
+            raise ValueError(f"shapes {shapes}")
+        return found
     except Exception as error:  # a damaged file raises about anything
         raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); prepare it again") from None
 
