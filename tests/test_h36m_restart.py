@@ -150,7 +150,8 @@ def test_no_process_outlives_a_killed_parent():
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="reads /proc")
-def test_ctrl_c_while_processes_start_prints_nothing_of_them():
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.15])
+def test_ctrl_c_while_processes_start_prints_nothing_of_them(seconds):
     """A terminal sends it to all processes, also to one that has only begun to import."""
     code = ("import sys, time; from common.parallel import run_all\n"
             "if __name__ == '__main__':\n"
@@ -161,7 +162,7 @@ def test_ctrl_c_while_processes_start_prints_nothing_of_them():
     children = f"/proc/{parent.pid}/task/{parent.pid}/children"
     while len(pids := open(children).read().split()) < 3 and parent.poll() is None:
         time.sleep(0.001)
-    time.sleep(0.05)
+    time.sleep(seconds)
     os.killpg(parent.pid, signal.SIGINT)
     assert parent.communicate(timeout=20) == (None, "") and parent.returncode == 130
     deadline = time.time() + 20
