@@ -164,7 +164,7 @@ def main(args):
     subjects = list(dict.fromkeys(subject for _, subject in archives))
     extracted, images, extra = (args.output / name for name in (EXTRACTED, IMAGES, EXTRA))
     with only_run(args.output), progress(total=len(archives) + len(subjects) * len(SEQUENCES), unit="file") as bar:
-        folders = [extracted, *(images / subject for subject in SUBJECTS)]
+        folders = [extracted, extra, *(images / subject for subject in SUBJECTS)]
         for folder in folders:
             remove_leftovers(folder)
         try:
@@ -177,8 +177,9 @@ def main(args):
                 remove_leftovers(folder)
         bar.close()
         for subject, names in absent.items():
-            print(f"INFO: {subject}: the archives hold nothing of {len(names)} of {len(SEQUENCES)} sequences, a part "
-                  "of the dataset or demo people")
+            few = f" ({', '.join(names)})" if len(names) <= SHOWN else ""
+            print(f"INFO: {subject}: the archives hold nothing of {len(names)} of {len(SEQUENCES)} sequences{few}, a "
+                  "part of the dataset or demo people")
         print(f"{images}: {made} sequences made, {len(sequences) - made - len(wrong)} kept, {len(wrong)} left out")
         write_extra(images, extra, wrong)
     report(damaged_archives, wrong, args.allow_missing)

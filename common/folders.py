@@ -7,8 +7,18 @@ from pathlib import Path
 
 from common.utils import DataError, WriteError
 
-LEFTOVER = ".*.making"  # folders of runs that were killed
+LEFTOVERS = (".*.making", ".*.tmp.*")  # of runs that were killed: of `atomic_folder` and of `atomic_path`
 LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def writing(path):
+    """An OSError of the block becomes a WriteError: `path` could not be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise WriteError(f"{path}: could not be written ({reason}); free space or choose another place") from error
 
 
 @contextlib.contextmanager
@@ -19,7 +29,7 @@ def atomic_folder(path):
     be written.
     """
     path = Path(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".making", dir=path.parent))
         try:
@@ -33,9 +43,6 @@ def atomic_folder(path):
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(_beside(temporary), ignore_errors=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise WriteError(f"{path}: could not be written ({reason}); free space or choose another place") from error
 
 
 def _beside(temporary):
@@ -44,9 +51,12 @@ def _beside(temporary):
 
 
 def remove_leftovers(folder):
-    """Remove the temporary folders that killed runs left in `folder` itself."""
-    for path in Path(folder).glob(LEFTOVER):
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove the temporary folders and files that killed runs left in `folder` itself."""
+    for path in (path for pattern in LEFTOVERS for path in Path(folder).glob(pattern)):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

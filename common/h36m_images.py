@@ -4,6 +4,7 @@ Boxes are tlbr: top, left, bottom, right in whole pixels; bottom and right are t
 of zeros says that a view is missing. Pixel centres lie at whole coordinates.
 """
 import functools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,11 +57,16 @@ def box_of_mask(mask):
     return np.array([top, left, top + side, left + side], dtype=np.int16)
 
 
-def read_boxes(path, frames):
+def fits(size, usual):
+    """Whether pictures of this (width, height) are those of a camera whose pictures usually have the other."""
+    return max(abs(a - b) for a, b in zip(size, usual, strict=True)) <= SIZE_SPREAD
+
+
+def read_boxes(path, frames, size):
     """Square boxes (n, 4) int16 of the frames with these numbers, from a mask file (MATLAB 7.3, which is HDF5).
 
-    `Masks` holds a reference per frame to a mask that HDF5 shows transposed, (W, H). DataError names the file where it
-    is damaged or too short.
+    `Masks` holds a reference per frame to a mask that HDF5 shows transposed, (W, H); size: the camera's (width,
+    height). DataError names the file where it is damaged, too short or of another size.
     """
     h5py, boxes = require("h5py", "h5py"), []
     try:
@@ -72,10 +78,11 @@ def read_boxes(path, frames):
                 if frame >= len(references):
                     raise DataError(f"{path}: ends after {len(references)} masks, that of frame {frame} (the first is "
                                     f"0) is missing; {AGAIN}")
-                mask = file[references[frame]][()]
-                if mask.ndim != 2:
-                    raise DataError(f"{path}: the mask of frame {frame} has the shape {mask.shape}; {AGAIN}")
-                boxes.append(box_of_mask(mask.T))
+                mask = file[references[frame]]
+                if len(mask.shape) != 2 or not fits(mask.shape, size):
+                    raise DataError(f"{path}: the mask of frame {frame} has the shape {mask.shape}, not {size} as the "
+                                    f"pictures; {AGAIN}")
+                boxes.append(box_of_mask(mask[()].T))
     except DataError:
         raise
     except Exception as error:  # a damaged file raises about anything
@@ -155,7 +162,7 @@ def write_images(video, frames, folder, camera):
         path.mkdir(parents=True)
     for number, image in read_chosen_frames(video, frames):
         size = image.shape[1::-1]
-        if max(abs(a - b) for a, b in zip(size, usual, strict=True)) > SIZE_SPREAD:
+        if not fits(size, usual):
             raise DataError(f"{video}: its frames are {size[0]} x {size[1]}, not {usual[0]} x {usual[1]} as those of "
                             f"camera {camera}; {AGAIN}")
         name = f"img_{number + 1:06d}.jpg"
@@ -185,12 +192,34 @@ def settings_of(sources):
                                           for (kind, camera), path in sources.items()}}
 
 
-def sequence_is_made(folder, sources):
-    """Whether the folder of a sequence is there and up to date with its sources."""
+def read_annotation(path):
+    """{"frames" (n,), "keypoints" (n, 17, 3), "boxes" (n, 4, 4)} of a prepared sequence; see `prepare_sequence`.
+
+    DataError names the file where it is damaged.
+    """
     try:
-        return prepared.is_made(folder / ANNOTATION, settings_of(sources), renewing=("recipe", "sources"))
+        with np.load(path) as content:
+            found = {name: content[name] for name in ("frames", "keypoints", "boxes")}
+        shapes, n = [values.shape for values in found.values()], len(found["frames"])
+        if shapes != [(n,), (n, 17, 3), (n, len(CAMERAS), 4)]:
+            raise ValueError(f"shapes {shapes}")
+        return found
+    except Exception as error:  # a damaged file raises about anything
+        raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); prepare it again") from None
+
+
+def sequence_is_made(folder, sources):
+    """Whether the folder of a sequence is there, with all its pictures, and up to date with its sources."""
+    try:
+        if not prepared.is_made(folder / ANNOTATION, settings_of(sources), renewing=("recipe", "sources")):
+            return False
+        frames = read_annotation(folder / ANNOTATION)["frames"]
     except DataError:  # not one of ours, or damaged since: made anew
         return False
+    names = {f"img_{frame + 1:06d}.jpg" for frame in frames.tolist()}
+    folders = [folder / kind / camera for archive, camera in sources if archive == "Videos"
+               for kind in (IMAGES, UNDISTORTED)]
+    return all(path.is_dir() and names.issubset(os.listdir(path)) for path in folders)
 
 
 def prepare_sequence(extracted, images, subject, sequence):
@@ -213,7 +242,8 @@ def prepare_sequence(extracted, images, subject, sequence):
     with atomic_folder(folder) as temporary:
         for number, camera in enumerate(CAMERAS):
             if ("Videos", camera) in sources:
-                boxes[:, number] = read_boxes(sources["Segments_mat_gt_bb", camera], frames)
+                size = pixel_camera(camera)["size"]
+                boxes[:, number] = read_boxes(sources["Segments_mat_gt_bb", camera], frames, size)
                 write_images(sources["Videos", camera], frames, temporary, camera)
         prepared.write(temporary / ANNOTATION, settings, quiet=True, frames=frames.astype(np.int16),
                        keypoints=poses[frames][:, CONTEXTPOSE_17_FROM_H36M_32], boxes=boxes)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.h36m_images import ANNOTATION
+from common.h36m_images import ANNOTATION, read_annotation
 from common.h36m_raw import CAMERAS, SEQUENCES, SUBJECTS, TEST_SUBJECTS, pixel_camera
 from common.keypoints import CONTEXTPOSE_LIMBS
-from common.utils import DataError, atomic_path, require
+from common.utils import atomic_path, require
 
 LABELS, LIMB_LENGTHS = "human36m-multiview-labels-GTbboxes.npy", "mean_and_std_limb_length.h5"
 CAMERA_DTYPE = [("R", np.float32, (3, 3)), ("t", np.float32, (3, 1)), ("K", np.float32, (3, 3)),
@@ -26,15 +26,10 @@ def prepared_sequences(images, but=()):
 
 def sequence_rows(images, subject, sequence):
     """The rows of one prepared sequence, of dtype `TABLE_DTYPE`."""
-    path = Path(images) / subject / sequence / ANNOTATION
-    try:
-        with np.load(path) as content:
-            rows = np.zeros(len(content["frames"]), dtype=TABLE_DTYPE)
-            rows["frame_idx"], rows["keypoints"] = content["frames"], content["keypoints"]
-            rows["bbox_by_camera_tlbr"] = content["boxes"]
-    except Exception as error:  # a damaged file raises about anything
-        raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); remove its folder and prepare it "
-                        "again") from None
+    content = read_annotation(Path(images) / subject / sequence / ANNOTATION)
+    rows = np.zeros(len(content["frames"]), dtype=TABLE_DTYPE)
+    rows["frame_idx"], rows["keypoints"] = content["frames"], content["keypoints"]
+    rows["bbox_by_camera_tlbr"] = content["boxes"]
     rows["subject_idx"], rows["action_idx"] = SUBJECTS.index(subject), SEQUENCES.index(sequence)
     return rows
 

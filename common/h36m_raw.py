@@ -52,6 +52,7 @@ ARCHIVES = {
 FPS = 50
 JOINTS = 32
 READING_SECONDS = 60  # a sequence takes well below one
+MOST_FRAMES = 1 << 15  # the labels number them in 16 bits; the longest sequence has 6343
 AGAIN = "copy it again from its owners"
 
 
@@ -83,12 +84,16 @@ def npz_name(subject, sequence):
 def find_file(folder, kind, subject, sequence, ending):
     """The path of a file of `sequence` below `folder`, whether S1's names are abbreviated or not; None if not there.
 
-    ending: what follows the name, `.cdf` or `.54138969.mp4`.
+    ending: what follows the name, `.cdf` or `.54138969.mp4`. Archives that somebody packed anew may hold the file in
+    another folder than the owners' do: it is looked for in all of them.
     """
     for name in (file_name(subject, sequence), npz_name(subject, sequence)):
         path = folder / archive_folder(kind, subject) / f"{name}{ending}"
         if path.is_file():
             return path
+        elsewhere = sorted(path for path in folder.rglob(f"{name}{ending}") if path.is_file())
+        if elsewhere:
+            return elsewhere[0]
     return None
 
 
@@ -122,14 +127,15 @@ def read_positions(path):
             values = np.asarray(cdflib.CDF(str(path)).varget("Pose"))
     except Exception as error:  # a damaged file raises about anything
         raise DataError(f"{path}: damaged or truncated ({type(error).__name__}: {error}); {AGAIN}") from None
-    if values.ndim not in (2, 3) or values.shape[-1] != 3 * JOINTS or values.dtype.kind != "f":
+    records = values.shape[0] if values.ndim == 3 else 1
+    if values.ndim not in (2, 3) or records != 1 or values.shape[-1] != 3 * JOINTS or values.dtype.kind != "f":
         raise DataError(f"{path}: Pose has the shape {values.shape}, not (1, frames, {3 * JOINTS}); {AGAIN}")
     poses = values.reshape(-1, JOINTS, 3).astype(np.float32)
     wrong = np.argwhere(~np.isfinite(poses))
     if len(wrong):
         raise DataError(f"{path}: not finite at frame {wrong[0][0]} (the first is 0), joint {wrong[0][1]}; {AGAIN}")
-    if not len(poses):
-        raise DataError(f"{path}: holds no frames; {AGAIN}")
+    if not 0 < len(poses) <= MOST_FRAMES:
+        raise DataError(f"{path}: holds {len(poses) or 'no'} frames; {AGAIN}")
     return poses
 
 

@@ -1,4 +1,5 @@
 """A function over many items in several processes, none of which outlives the one that started them."""
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,19 @@ def start_worker():
     threading.Thread(target=watch, daemon=True).start()
 
 
+@contextlib.contextmanager
+def _without_interrupt():
+    """Hold Ctrl-C back while processes start: they inherit that, and would print a traceback before they ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def run_all(function, items, jobs):
     """Generate (item, function(item)) in the order in which they are done; in this process where `jobs` is 1.
 
@@ -36,7 +50,8 @@ def run_all(function, items, jobs):
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=start_worker)
     try:
-        futures = {pool.submit(function, item): item for item in items}
+        with _without_interrupt():
+            futures = {pool.submit(function, item): item for item in items}
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool:

@@ -1,7 +1,5 @@
 """The files that the prepare scripts make: written with their settings inside, and so known again by the next run."""
 import json
-import zipfile
-import zlib
 
 import numpy as np
 
@@ -20,7 +18,9 @@ def is_made(path, settings, renewing=()):
         with np.load(path) as archive:
             found = json.loads(str(archive["settings"]))
         differing = [name for name, value in settings.items() if found[name] != value]
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged file raises about anything
         raise DataError(f"{path} exists and is not a file of this script; --force replaces it") from error
     refused = [name for name in differing if name not in renewing]
     if refused:

@@ -37,6 +37,8 @@ def _opened(path):
             if not container.streams.video:
                 raise DataError(f"{path}: holds no video; give an .mp4, .avi, .mov or .webm file")
             stream = container.streams.video[0]
+            if stream.codec_context is None:  # decoding without one ends the process
+                raise DataError(f"{path}: is damaged or of an unknown codec; copy or export it again")
             stream.thread_type = "AUTO"
             yield container, stream
     except av.error.FFmpegError as error:

@@ -5,6 +5,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+from cdflib.cdfwrite import CDF
 from h36m_tree import FRAMES, MADE, labels_of
 from PIL import Image
 
@@ -162,9 +163,23 @@ def test_boxes_are_square_around_the_centre_of_the_mask(rows, columns, box):
 def test_a_mask_without_a_person_is_a_missing_view(tmp_path):
     masks = [np.zeros((6, 9), dtype=bool), np.ones((6, 9), dtype=bool)]
     write_masks(tmp_path / "a.mat", masks)
-    assert read_boxes(tmp_path / "a.mat", [0, 1]).tolist() == [[0, 0, 0, 0], [-2, 0, 7, 9]]
+    assert read_boxes(tmp_path / "a.mat", [0, 1], (9, 6)).tolist() == [[0, 0, 0, 0], [-2, 0, 7, 9]]
     with pytest.raises(DataError, match=r"a.mat: ends after 2 masks, that of frame 5 "):
-        read_boxes(tmp_path / "a.mat", [0, 5])
+        read_boxes(tmp_path / "a.mat", [0, 5], (9, 6))
+
+
+def test_references_to_masks_may_stand_in_a_row_or_in_a_column(tmp_path):
+    masks = [np.random.default_rng(number).random((6, 9)) > 0.8 for number in range(3)]
+    write_masks(tmp_path / "a.mat", masks)
+    boxes = read_boxes(tmp_path / "a.mat", [0, 2], (9, 6))
+    with h5py.File(tmp_path / "a.mat", "r+") as file:
+        references = file["Masks"][()]
+        del file["Masks"]
+        file["Masks"] = references.T
+    assert np.array_equal(read_boxes(tmp_path / "a.mat", [0, 2], (9, 6)), boxes)
+    assert read_boxes(tmp_path / "a.mat", [0], (9, 8)).shape == (1, 4)  # 1000 rows for 1002
+    with pytest.raises(DataError, match=r"a.mat: the mask of frame 0 has the shape \(9, 6\), not \(6, 9\)"):
+        read_boxes(tmp_path / "a.mat", [0], (6, 9))
 
 
 def test_crops_are_zero_outside_the_image_and_average_areas():
@@ -208,6 +223,25 @@ def test_positions_of_another_shape_are_refused(tmp_path):
     write_cdf(tmp_path / "a.cdf", np.zeros((2, 64)))
     with pytest.raises(DataError, match=r"a.cdf: Pose has the shape \(1, 2, 64\)"):
         read_positions(tmp_path / "a.cdf")
+
+
+def test_positions_that_the_labels_cannot_number_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("common.h36m_raw.MOST_FRAMES", 2)
+    write_cdf(tmp_path / "a.cdf", np.zeros((2, 96)))
+    assert read_positions(tmp_path / "a.cdf").shape == (2, 32, 3)
+    write_cdf(tmp_path / "b.cdf", np.zeros((3, 96)))
+    with pytest.raises(DataError, match="b.cdf: holds 3 frames"):
+        read_positions(tmp_path / "b.cdf")
+
+
+@pytest.mark.parametrize("kind, compress", [(44, 6), (45, 0), (45, 6)], ids=["packed", "double", "packed double"])
+def test_positions_may_be_packed_and_of_double_precision(tmp_path, kind, compress):
+    poses = np.random.default_rng(0).normal(0, 1000, (1, 4, 96)).astype(np.float32)
+    file = CDF(str(tmp_path / "a.cdf"))
+    file.write_var({"Variable": "Pose", "Data_Type": kind, "Num_Elements": 1, "Rec_Vary": True, "Compress": compress,
+                    "Dim_Sizes": [4, 96]}, var_data=poses.astype(np.float32 if kind == 44 else np.float64))
+    file.close()
+    assert np.array_equal(read_positions(tmp_path / "a.cdf"), poses.reshape(4, 32, 3))
 
 
 def test_a_cdf_file_that_leads_in_circles_is_given_up(tmp_path, monkeypatch):

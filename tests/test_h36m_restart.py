@@ -1,5 +1,6 @@
 """The preparation of Human3.6M's images as a run: killed, restarted, with damaged and hostile archives."""
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -9,17 +10,20 @@ import sys
 import tarfile
 import time
 
+import h5py
 import numpy as np
 import pytest
+from cdflib.cdfwrite import CDF
 from conftest import ROOT, run_script, script_environment, start
 from h36m_tree import FRAMES, contents, labels_of, prepare
 
+from common import h36m_images
 from common.folders import only_run
 from common.h36m_images import ANNOTATION, find_sources
-from common.h36m_labels import LIMB_LENGTHS
+from common.h36m_labels import LABELS, LIMB_LENGTHS
 from common.h36m_raw import CAMERAS, SEQUENCES, SUBJECTS
-from common.synthetic_h36m import demo_positions, write_cdf, write_h36m, write_masks
-from common.utils import DataError, UsageError
+from common.synthetic_h36m import CDF_FLOAT, demo_positions, write_cdf, write_h36m, write_masks
+from common.utils import DataError, UsageError, WriteError
 
 
 @pytest.fixture
@@ -55,6 +59,57 @@ def test_subjects_can_be_prepared_one_after_the_other(raw_h36m, made_h36m, tmp_p
     assert not (tmp_path / "extra" / LIMB_LENGTHS).exists()
     prepare(raw_h36m, tmp_path, "--subjects", "S1")
     assert contents(tmp_path) == contents(made_h36m)
+
+
+def spoil_shapes(path):
+    """Leave the settings of an annotation as they are, and its keypoints without one joint."""
+    with np.load(path) as content:
+        arrays = dict(content)
+    np.savez(path, **arrays | {"keypoints": arrays["keypoints"][:, 1:]})
+
+
+def test_what_is_lost_or_damaged_later_is_made_again(made_h36m, copy, capsys):
+    source, output = copy
+    sequence = output / "processed" / "S1" / "Eating-1"
+    content = (sequence / ANNOTATION).read_bytes()
+    lost = [lambda: next(sequence.rglob("img_000001.jpg")).unlink(),
+            lambda: shutil.rmtree(sequence / "imageSequence-undistorted" / CAMERAS[2]),
+            lambda: (sequence / ANNOTATION).write_bytes(content[:len(content) // 2]),
+            lambda: (sequence / ANNOTATION).write_bytes(content.replace(b"boxes.npy", b"boxer.npy")),
+            lambda: spoil_shapes(sequence / ANNOTATION),
+            lambda: next(output.glob("extracted/Videos_S1/**/Eating*.mp4")).unlink()]
+    for number, lose in enumerate(lost):
+        lose()
+        prepare(source, output)
+        assert contents(output) == contents(made_h36m)
+        made = 0 if number == 5 else 1
+        assert f"{made} sequences made, {3 - made} kept, 0 left out" in capsys.readouterr().out
+
+
+def test_what_a_killed_run_leaves_beside_its_files_goes(raw_h36m, made_h36m, copy):
+    source, output = copy
+    (output / "extra" / f".{LABELS[:-4]}.abc.tmp.npy").write_bytes(b"half")
+    for folder in ("extracted/.Videos_S1.abc.making", "processed/S9/.old.Walking-1.abc.making"):
+        (output / folder).mkdir()
+        (output / folder / "half").touch()
+    prepare(source, output)
+    assert contents(output) == contents(made_h36m)
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_is_whole(raw_h36m, made_h36m, tmp_path, monkeypatch):
+    def write(path, rgb):
+        if "Walking-1" in str(path) and CAMERAS[2] in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_jpeg(path, rgb)
+
+    write_jpeg = h36m_images._write_jpeg
+    monkeypatch.setattr(h36m_images, "_write_jpeg", write)
+    with pytest.raises(WriteError, match="S1/Walking-1: could not be written .No space left on device.; free space"):
+        prepare(raw_h36m, tmp_path, "--allow-missing")
+    assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
+    expected = contents(made_h36m)
+    assert all(expected[path] == content for path, content in contents(tmp_path).items())
+    assert (tmp_path / "processed" / "S1" / "Eating-1" / ANNOTATION).exists()
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_result(raw_h36m, made_h36m, tmp_path):
@@ -94,6 +149,28 @@ def test_no_process_outlives_a_killed_parent():
     assert len(pids) == 3 and not any(map(alive, pids))
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="reads /proc")
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.15])
+def test_ctrl_c_while_processes_start_prints_nothing_of_them(seconds):
+    """A terminal sends it to all processes, also to one that has only begun to import."""
+    code = ("import sys, time; from common.parallel import run_all\n"
+            "if __name__ == '__main__':\n"
+            "    try: list(run_all(time.sleep, [60, 60], 2))\n"
+            "    except KeyboardInterrupt: sys.exit(130)")
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=script_environment(), text=True,
+                              stderr=subprocess.PIPE, start_new_session=True)
+    children = f"/proc/{parent.pid}/task/{parent.pid}/children"
+    while len(pids := open(children).read().split()) < 3 and parent.poll() is None:
+        time.sleep(0.001)
+    time.sleep(seconds)
+    os.killpg(parent.pid, signal.SIGINT)
+    assert parent.communicate(timeout=20) == (None, "") and parent.returncode == 130
+    deadline = time.time() + 20
+    while any(map(alive, pids)) and time.time() < deadline:  # their tracker ends a moment after the parent
+        time.sleep(0.01)
+    assert not any(map(alive, pids))
+
+
 def alive(pid):
     with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0] != "Z"
@@ -127,6 +204,14 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(raw_h36m, tmp_path, kin
 VIDEO, MASKS = "Walking 1.55011271.mp4", "Walking 1.58860488.mat"
 
 
+def write_records(path, values):
+    """Write values (records, frames, N) as the variable `Pose` of a CDF file."""
+    file = CDF(str(path))
+    file.write_var({"Variable": "Pose", "Data_Type": CDF_FLOAT, "Num_Elements": 1, "Rec_Vary": True, "Compress": 0,
+                    "Dim_Sizes": list(values.shape[1:])}, var_data=values.astype(np.float32))
+    file.close()
+
+
 def damaged(kind, raw_h36m, folder):
     """(archive, changes, words of the message) of one way in which a sequence of S9 can be damaged."""
     poses = demo_positions("S9", "Walking-1", FRAMES)
@@ -144,6 +229,24 @@ def damaged(kind, raw_h36m, folder):
         with tarfile.open(raw_h36m / "Videos_S9.tgz") as tar:
             content = tar.extractfile(f"S9/Videos/{VIDEO}").read()
         return "Videos_S9.tgz", {VIDEO: content[:len(content) * 7 // 8]}, f"{VIDEO}: is truncated"
+    if kind == "codec":
+        with tarfile.open(raw_h36m / "Videos_S9.tgz") as tar:
+            content = bytearray(tar.extractfile(f"S9/Videos/{VIDEO}").read())
+        place = content.index(b"stsd") + 16
+        content[place:place + 4] = b"none"
+        return "Videos_S9.tgz", {VIDEO: content}, f"{VIDEO}: is damaged or of an unknown codec"
+    if kind == "two records":
+        write_records(folder / "a.cdf", np.stack([poses.reshape(FRAMES, -1)] * 2))
+        return ("Poses_D3_Positions_S9.tgz", {"1.cdf": (folder / "a.cdf").read_bytes()},
+                rf"Walking 1.cdf: Pose has the shape (2, {FRAMES}, 96)")
+    if kind == "small masks":
+        write_masks(folder / "a.mat", [np.ones((30, 40), dtype=bool)] * FRAMES)
+        return ("Segments_mat_gt_bb_S9.tgz", {MASKS: (folder / "a.mat").read_bytes()},
+                f"{MASKS}: the mask of frame 0 has the shape (40, 30), not (1000, 1000)")
+    if kind == "no references":
+        with h5py.File(folder / "a.mat", "w") as file:
+            file.create_dataset("Masks", (1, FRAMES), dtype=h5py.ref_dtype)
+        return "Segments_mat_gt_bb_S9.tgz", {MASKS: (folder / "a.mat").read_bytes()}, f"{MASKS}: damaged"
     if kind == "no video":
         return "Videos_S9.tgz", {VIDEO: None}, "no file of Videos 55011271 in the archives"
     if kind == "no masks":
@@ -152,7 +255,8 @@ def damaged(kind, raw_h36m, folder):
     return "Segments_mat_gt_bb_S9.tgz", {MASKS: b"MATLAB 7.3"}, f"{MASKS}: damaged or truncated"
 
 
-@pytest.mark.parametrize("kind", ["cdf cut", "not finite", "no cdf", "video cut", "no video", "no masks", "masks cut"])
+@pytest.mark.parametrize("kind", ["cdf cut", "two records", "not finite", "no cdf", "video cut", "codec", "no video",
+                                  "no masks", "small masks", "no references", "masks cut"])
 def test_a_damaged_sequence_is_named_and_left_out(raw_h36m, copy, tmp_path, kind, capsys):
     source, output = copy
     archive, changes, words = damaged(kind, raw_h36m, tmp_path)
