@@ -29,7 +29,7 @@ def test_names_shapes_and_outputs_are_the_published_ones():
     with torch.no_grad():
         outputs = network(torch.from_numpy(rand(int(golden["input_seed"]), *golden["input_shape"])))
     for ours, name in zip(outputs, ("output", "global_attention"), strict=True):
-        assert np.abs(ours.numpy() - golden[name]).max() < 1e-6 * np.abs(golden[name]).max()
+        assert np.abs(ours.numpy() - golden[name]).max() < 1e-5 * np.abs(golden[name]).max()
 
 
 @pytest.mark.parametrize("train", [True, False])
