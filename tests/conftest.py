@@ -8,6 +8,11 @@ import h36m_tree
 import numpy as np
 import pytest
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 TINY = ["-arc", "3,3", "-ch", "4", "-b", "64", "--no-tensorboard", "--device", "cpu"]
@@ -61,14 +66,33 @@ def assert_same_weights(first, second):
         assert torch.equal(value, others[name]), name
 
 
+def made_once(tmp_path_factory, name, make):
+    """The folder `name`, that make(folder) fills, once for all of the processes that share the tests among them."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / name, shared / f"{name}.done"
+    with open(shared / f"{name}.lock", "w") as lock:
+        if fcntl is None:  # Windows: every process makes its own
+            folder, done = tmp_path_factory.mktemp(name), shared / "never"
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory):
     """A folder with the npz files of a few demo people, 40 frames a sequence."""
-    folder = tmp_path_factory.mktemp("demo")
-    made = run_script("prepare_data_demo.py", "--output", folder, "--frames", 40, "--subjects", "S1,S5,S9,S11",
-                      "--actions", "Walking,Waving")
-    assert made.status == 0, made.err
-    return folder
+    def make(folder):
+        made = run_script("prepare_data_demo.py", "--output", folder, "--frames", 40, "--subjects", "S1,S5,S9,S11",
+                          "--actions", "Walking,Waving")
+        assert made.status == 0, made.err
+
+    return made_once(tmp_path_factory, "demo", make)
 
 
 @pytest.fixture(scope="session")
@@ -90,17 +114,13 @@ def humaneva_data(tmp_path_factory):
 @pytest.fixture(scope="session")
 def raw_h36m(tmp_path_factory):
     """A folder with the archives of a tiny raw Human3.6M; see `h36m_tree`."""
-    folder = tmp_path_factory.mktemp("raw_h36m")
-    h36m_tree.write_tree(folder)
-    return folder
+    return made_once(tmp_path_factory, "raw_h36m", h36m_tree.write_tree)
 
 
 @pytest.fixture(scope="session")
 def made_h36m(raw_h36m, tmp_path_factory):
     """What `prepare_data_h36m.py --images` makes of it."""
-    folder = tmp_path_factory.mktemp("made_h36m")
-    h36m_tree.prepare(raw_h36m, folder)
-    return folder
+    return made_once(tmp_path_factory, "made_h36m", lambda folder: h36m_tree.prepare(raw_h36m, folder))
 
 
 @pytest.fixture(scope="session")
