@@ -36,8 +36,8 @@ demo-contextpose: .venv/ready
 	$(BIN)/python prepare_data_h36m.py --images --raw output/contextpose/raw --output output/contextpose/human36m
 	$(CONTEXTPOSE)
 	$(CONTEXTPOSE) --eval
-	$(CONTEXTPOSE) --predict output/contextpose/human36m/processed/S9/Walking-1/imageSequence-undistorted/54138969 \
-		--intrinsics 1145.05,1143.78,512.54,515.45 --boxes 250,120,750,620 --output output/contextpose/poses
+	$(CONTEXTPOSE) --predict output/contextpose/human36m/processed/S9/Greeting-1/imageSequence-undistorted/60457274 \
+		--intrinsics 1145.5,1144.8,515.0,501.9 --boxes 350,145,800,560 --output output/contextpose/poses
 
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
