@@ -74,6 +74,7 @@ MPI_INF_3DHP_17 = _skeleton([1, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, -1, 
 COCO_17 = _skeleton(COCO_17_PARENTS, COCO_17_NAMES)
 MPII_16 = _skeleton(MPII_16_PARENTS, MPII_16_NAMES)
 CONTEXTPOSE_17 = _skeleton(CONTEXTPOSE_17_PARENTS, CONTEXTPOSE_17_NAMES)
+CONTEXTPOSE_PELVIS = CONTEXTPOSE_17.root()
 
 # HumanEva-15 joints from COCO-17 detections: each is the mean of the COCO joints listed (GLA-GCN's HumanEva script).
 HUMANEVA_15_FROM_COCO_17 = [[11, 12], [5, 6], [5], [7], [9], [6], [8], [10], [11], [13], [15], [12], [14], [16], [0]]

@@ -163,9 +163,9 @@ def test_the_centre_comes_from_the_truth_or_from_precalculated_skeletons_by_row(
     def write(content):
         path.write_bytes(pickle.dumps(content))
 
-    with pytest.raises(UsageError, match="use_gt_pelvis.*pred_results_path"):
+    with pytest.raises(UsageError, match="pred_results_path.*use_gt_pelvis"):
         Mpi3dhpTestViews(config_of(*settings[:2]))
-    with pytest.raises(DataError, match="results.pkl: could not be read"):
+    with pytest.raises(DataError, match="results.pkl: no such file"):
         Mpi3dhpTestViews(config_of(*settings))
     order = [2, 0, 3, 1]
     write({"keypoints_3d": views.keypoints[order] + 5, "indexes": np.array(order)})
@@ -173,11 +173,11 @@ def test_the_centre_comes_from_the_truth_or_from_precalculated_skeletons_by_row(
     np.testing.assert_allclose(moved.pelvis, views.pelvis + 5)
     assert "the pelvis in" in moved.report(views.keypoints, views.keys())[1]
     write({"keypoints_3d": views.keypoints[:3], "indexes": np.arange(3)})
-    with pytest.raises(DataError, match="no skeleton of row 3 .1 of 4"):
+    with pytest.raises(DataError, match="3 skeletons where the labels have 4"):
         Mpi3dhpTestViews(config_of(*settings))
     for wrong in ([1, 2], {"keypoints_3d": np.zeros(3)}, print):
         write(wrong)
-        with pytest.raises(DataError, match="not precalculated skeletons"):
+        with pytest.raises(DataError, match="results.pkl"):
             Mpi3dhpTestViews(config_of(*settings))
 
 

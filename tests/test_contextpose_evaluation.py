@@ -6,7 +6,6 @@ import pytest
 
 from common.contextpose.evaluation import (
     JOINTS,
-    PELVIS,
     check_predictions,
     describe,
     pose_metrics,
@@ -14,7 +13,7 @@ from common.contextpose.evaluation import (
     rates_2d,
     write_results,
 )
-from common.keypoints import CONTEXTPOSE_17_NAMES, CONTEXTPOSE_LIMBS
+from common.keypoints import CONTEXTPOSE_17_NAMES, CONTEXTPOSE_LIMBS, CONTEXTPOSE_PELVIS
 from common.safe_io import PlainUnpickler, plain
 from common.utils import DataError, SuiteError
 
@@ -43,7 +42,7 @@ def test_errors_are_those_of_a_plain_loop(poses):
     assert metrics["limb_length_error_mm"] == pytest.approx(np.mean(limbs))
     assert list(metrics["per_joint"]) == CONTEXTPOSE_17_NAMES and metrics["per_joint"]["pelvis"] == 0
     assert metrics["per_joint"]["nose"] == pytest.approx(np.mean(relative[16::17]))
-    assert JOINTS[PELVIS] == "pelvis"
+    assert JOINTS[CONTEXTPOSE_PELVIS] == "pelvis"
 
 
 def test_the_mean_counts_every_frame_once_and_the_action_average_every_action_once(poses):

@@ -19,10 +19,11 @@ from torch.utils.data import Dataset
 from common.contextpose.evaluation import describe, pose_metrics, project_joints, rates_2d
 from common.contextpose.image import crop_view, cropped_camera, erase
 from common.contextpose.image_store import AGAIN, Folder, ZipFile
-from common.contextpose.labels import PELVIS, check_rows, read_labels, read_pelvis
+from common.contextpose.labels import check_rows, read_labels, read_pelvis
 from common.contextpose.samples import Sample
 from common.h36m_images import image_path, scale_box
 from common.h36m_raw import SUBJECTS, TEST_SUBJECTS
+from common.keypoints import CONTEXTPOSE_PELVIS
 from common.utils import DataError, UsageError, require
 
 SPLITS = {"train": tuple(subject for subject in SUBJECTS if subject not in TEST_SUBJECTS), "val": TEST_SUBJECTS}
@@ -67,7 +68,7 @@ class Human36MViews(Dataset):
         self._sizes = {}
         self._find_first_pictures()
         if config.model.volume_net.use_gt_pelvis:
-            self.pelvis = self.keypoints[:, PELVIS].copy()
+            self.pelvis = self.keypoints[:, CONTEXTPOSE_PELVIS].copy()
         else:
             skeletons = getattr(config, split).pred_results_path
             self.pelvis = read_pelvis(skeletons and os.path.join(root, skeletons), f"{split}.pred_results_path", kept,
@@ -181,7 +182,7 @@ class Human36MViews(Dataset):
         metrics = pose_metrics(predicted, truth, {"action": named["actions"], "subject": named["subjects"]})
         metrics["rates_2d"] = self._rates(predicted, truth, keys)
         if self.mean_pose is not None:
-            relative = truth - truth[:, PELVIS:PELVIS + 1]
+            relative = truth - truth[:, CONTEXTPOSE_PELVIS:CONTEXTPOSE_PELVIS + 1]
             metrics["mean_pose_mpjpe_mm"] = float(np.linalg.norm(relative - self.mean_pose, axis=-1).mean())
         return metrics, describe(metrics)
 
@@ -291,7 +292,7 @@ def _mean_training_pose(labels):
     """The mean pose (17, 3) of the training subjects' rows, relative to the pelvis, mm; None without any."""
     names = [labels["subject_names"].index(s) for s in SPLITS["train"] if s in labels["subject_names"]]
     poses = labels["table"]["keypoints"][np.isin(labels["table"]["subject_idx"], names)].astype(np.float64)
-    return (poses - poses[:, PELVIS:PELVIS + 1]).mean(0) if len(poses) else None
+    return (poses - poses[:, CONTEXTPOSE_PELVIS:CONTEXTPOSE_PELVIS + 1]).mean(0) if len(poses) else None
 
 
 def limb_lengths(path):

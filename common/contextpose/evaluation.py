@@ -12,12 +12,11 @@ import torch
 
 from common.contextpose.loss import limb_length_error
 from common.evaluation import write_json
-from common.keypoints import CONTEXTPOSE_17
+from common.keypoints import CONTEXTPOSE_17, CONTEXTPOSE_PELVIS
 from common.loss import joint_errors, p_mpjpe
 from common.utils import DataError, atomic_path
 
 JOINTS = CONTEXTPOSE_17.names()
-PELVIS = CONTEXTPOSE_17.root()
 RATE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # of a tenth of the crop's side
 PICKLE_PROTOCOL = 4  # loads from Python 3.4 on
 # The headlines: key in the metrics, and its words; all in mm.
@@ -59,7 +58,7 @@ def pose_metrics(predicted, truth, groups):
         raise ValueError(f"expected two arrays (n, {len(JOINTS)}, 3), got {predicted.shape} and {truth.shape}")
     check_predictions(predicted)
     absolute = joint_errors(predicted, truth)  # (n, 17)
-    relative = joint_errors(*(poses - poses[:, PELVIS:PELVIS + 1] for poses in (predicted, truth)))
+    relative = joint_errors(*(poses - poses[:, CONTEXTPOSE_PELVIS:CONTEXTPOSE_PELVIS + 1] for poses in (predicted, truth)))
 
     def entry(chosen=slice(None)):
         return {"mpjpe_mm": float(relative[chosen].mean()), "absolute_mpjpe_mm": float(absolute[chosen].mean()),
@@ -73,7 +72,7 @@ def pose_metrics(predicted, truth, groups):
     per_subject = {name: values | {"per_action": per("action", groups["subject"] == name)}
                    for name, values in per("subject", everything).items()}
     return entry() | {
-        "p_mpjpe_mm": p_mpjpe(predicted, truth), "pelvis_mm": float(absolute[:, PELVIS].mean()),
+        "p_mpjpe_mm": p_mpjpe(predicted, truth), "pelvis_mm": float(absolute[:, CONTEXTPOSE_PELVIS].mean()),
         "limb_length_error_mm": float(limb_length_error(torch.from_numpy(predicted), torch.from_numpy(truth))),
         "action_average_mpjpe_mm": float(np.mean([action["mpjpe_mm"] for action in per_action.values()])),
         "per_joint": dict(zip(JOINTS, relative.mean(0).tolist(), strict=True)),

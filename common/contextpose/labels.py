@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.keypoints import CONTEXTPOSE_17_NAMES
+from common.keypoints import CONTEXTPOSE_17_NAMES, CONTEXTPOSE_PELVIS
 from common.safe_io import load_npy, load_pickle
 from common.utils import DataError, UsageError
 
-PELVIS = CONTEXTPOSE_17_NAMES.index("pelvis")
 JOINTS = len(CONTEXTPOSE_17_NAMES)
 CAMERA_SHAPES = {"R": (3, 3), "t": (3, 1), "K": (3, 3), "dist": (5,)}
 LARGEST_BOX = 10_000  # pixels a side; images have 1000, and boxes reach outside
@@ -106,7 +105,7 @@ def read_pelvis(path, setting, kept, step):
                         f"(n, {JOINTS}, 3)")
     if indexes.shape != (len(poses),) or indexes.dtype.kind not in "iu":
         raise DataError(f"{path}: indexes is {indexes.dtype} of the shape {indexes.shape}, not int of ({len(poses)},)")
-    pelvis = poses[_order(path, indexes), PELVIS].astype(np.float32)
+    pelvis = poses[_order(path, indexes), CONTEXTPOSE_PELVIS].astype(np.float32)
     if not np.isfinite(pelvis).all():
         raise DataError(f"{path}: the pelvis of index {np.argmin(np.isfinite(pelvis).all(1))} is not finite")
     used = np.flatnonzero(kept)[::step]

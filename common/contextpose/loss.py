@@ -9,9 +9,7 @@ Sources: Ma et al., "Context Modeling in 3D Human Pose Estimation: A Unified Per
 import torch
 
 from common.contextpose.volumetric import nearest_voxel, target_attention
-from common.keypoints import CONTEXTPOSE_17_NAMES, CONTEXTPOSE_LIMBS
-
-PELVIS = CONTEXTPOSE_17_NAMES.index("pelvis")
+from common.keypoints import CONTEXTPOSE_LIMBS, CONTEXTPOSE_PELVIS
 
 
 def _weights(valid, like):
@@ -79,7 +77,7 @@ def joint_l2(predicted, target, valid=None):
 
 def pelvis_l2(predicted, target):
     """Mean distance of the pelvis, in the joints' unit."""
-    return torch.linalg.vector_norm(predicted[:, PELVIS] - target[:, PELVIS], dim=-1).mean()
+    return torch.linalg.vector_norm(predicted[:, CONTEXTPOSE_PELVIS] - target[:, CONTEXTPOSE_PELVIS], dim=-1).mean()
 
 
 def training_loss(output, target, settings, valid=None):

@@ -22,15 +22,18 @@ import torch
 
 from common.contextpose.evaluation import check_predictions
 from common.contextpose.image import crop_view, cropped_camera, erase, read_image
-from common.contextpose.loss import PELVIS
+from common.contextpose.labels import read_pelvis
 from common.contextpose.samples import Sample
 from common.evaluation_3dhp import ScoredSequence, tables, tables_text
 from common.h36m_images import scale_box
-from common.keypoints import CONTEXTPOSE_17_FROM_MPI_INF_3DHP, MPI_INF_3DHP_FROM_CONTEXTPOSE_17
+from common.keypoints import (
+    CONTEXTPOSE_17_FROM_MPI_INF_3DHP,
+    CONTEXTPOSE_PELVIS,
+    MPI_INF_3DHP_FROM_CONTEXTPOSE_17,
+)
 from common.mpi3dhp_dataset import TEST_IMAGES, TEST_SEQUENCES
 from common.mpi3dhp_raw import find_test_files, read_test
 from common.refinement import fit_intrinsics
-from common.safe_io import PlainUnpickler, plain
 from common.utils import DataError, UsageError
 
 LARGEST_MISFIT = 20.0  # pixels, in the mean; in the published annotations about 1
@@ -65,31 +68,6 @@ def fitted_camera(poses, pixels, where):
         raise DataError(f"{where}: no camera maps its univ_annot3 to its annot2: the best one is {misfit:.0f} pixels "
                         "off; copy it again from its owners")
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), float(misfit)
-
-
-def read_pelvis(path, rows, wanted):
-    """The pelvis of precalculated skeletons, a pickled {keypoints_3d (n, 17, 3), indexes (n,)}: (rows, 3) float32.
-
-    A row that the file does not have is NaN; DataError where that is one of those `wanted`, and for other files.
-    """
-    try:
-        with open(path, "rb") as file:
-            content = plain(PlainUnpickler(file).load())
-        skeletons, indexes = np.asarray(content["keypoints_3d"], np.float32), np.asarray(content["indexes"])
-        chosen = (indexes >= 0) & (indexes < rows)
-        pelvis = np.full((rows, 3), np.nan, dtype=np.float32)
-        pelvis[indexes[chosen]] = skeletons[chosen, PELVIS]
-    except OSError as error:
-        raise DataError(f"{path}: could not be read ({error.strerror or error}); val.pred_results_path names it, and "
-                        "model.volume_net.use_gt_pelvis does without it") from None
-    except Exception as error:  # a damaged or hostile pickle raises about anything
-        raise DataError(f"{path}: not precalculated skeletons ({type(error).__name__}: {error}); expected a pickled "
-                        "dict with keypoints_3d (n, 17, 3) and indexes (n,)") from None
-    lacking = [row for row in wanted if not np.isfinite(pelvis[row]).all()]
-    if lacking:
-        raise DataError(f"{path}: has no skeleton of row {lacking[0]} ({len(lacking)} of {len(wanted)} rows lack one); "
-                        "make it with the same test sequences")
-    return pelvis
 
 
 class Mpi3dhpTestViews(torch.utils.data.Dataset):
@@ -135,12 +113,12 @@ class Mpi3dhpTestViews(torch.utils.data.Dataset):
     def _centres(self, use_gt_pelvis, root):
         """Where the centres of the volumes are from, in words, and they themselves: (rows, 3) float32."""
         if use_gt_pelvis:
-            return "the true pelvis", self.keypoints[:, PELVIS]
-        if not self.section.pred_results_path:
-            raise UsageError("the centre of the volume is not known: set model.volume_net.use_gt_pelvis to true for "
-                             "the true pelvis, or val.pred_results_path to a file of precalculated skeletons")
-        path = Path(root, self.section.pred_results_path)
-        return f"the pelvis in {path}", read_pelvis(path, len(self.keypoints), [row for row, _ in self.keys()])
+            return "the true pelvis", self.keypoints[:, CONTEXTPOSE_PELVIS]
+        path = self.section.pred_results_path
+        pelvis = np.full((len(self.keypoints), 3), np.nan, dtype=np.float32)  # rows between those evaluated need none
+        pelvis[::self.every] = read_pelvis(path and Path(root, path), "val.pred_results_path",
+                                           np.full(len(pelvis), True), self.every)
+        return f"the pelvis in {path}", pelvis
 
     def _check_images(self):
         missing = [path for path in map(self._path, (row for row, _ in self.keys())) if not path.is_file()]
