@@ -58,7 +58,7 @@ def pose_metrics(predicted, truth, groups):
         raise ValueError(f"expected two arrays (n, {len(JOINTS)}, 3), got {predicted.shape} and {truth.shape}")
     check_predictions(predicted)
     absolute = joint_errors(predicted, truth)  # (n, 17)
-    relative = joint_errors(*(poses - poses[:, CONTEXTPOSE_PELVIS:CONTEXTPOSE_PELVIS + 1] for poses in (predicted, truth)))
+    relative = joint_errors(*(poses - poses[:, [CONTEXTPOSE_PELVIS]] for poses in (predicted, truth)))
 
     def entry(chosen=slice(None)):
         return {"mpjpe_mm": float(relative[chosen].mean()), "absolute_mpjpe_mm": float(absolute[chosen].mean()),
