@@ -16,7 +16,7 @@ from pathlib import Path
 from common.flags import OneLineParser, natural, positive, positive_float
 from common.utils import UsageError, run_script
 
-FOR_PREDICTING = ("intrinsics", "boxes", "pelvis_depth", "output")
+FOR_PREDICTING = ("intrinsics", "boxes", "pelvis_depth")
 
 
 def get_args():
@@ -31,6 +31,8 @@ def get_args():
     add("--keep", type=positive, metavar="N", help="keep the last N checkpoints and the best (default: all)")
     add("--eval", action="store_true", help="evaluate instead of training")
     add("--eval-dataset", choices=("train", "val"), default="val", help="the data to evaluate on (default: val)")
+    add("--output", type=Path, metavar="DIR", help="where results go (default: of --eval, beside the weights of a run "
+        "in the logdir or into a new run's folder; of --predict, output/predict)")
     add("--sync-bn", action="store_true", help="batch norm over the batches of all processes")
     add("--seed", type=natural, default=42, metavar="N", help="seed of weights, batches and views (default: 42)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute (default: auto)")
@@ -45,7 +47,6 @@ def get_args():
                      "(default: the whole image)")
     own.add_argument("--pelvis-depth", type=positive_float, metavar="MM", help="how far away the pelvis is (default: "
                      "from the size of the box)")
-    own.add_argument("--output", type=Path, metavar="DIR", help="where poses and pictures go (default: output/predict)")
     args = parser.parse_args()
     args.given = parser.typed
     return check(args)
@@ -62,11 +63,12 @@ def check(args):
             (args.eval or args.predict) and args.given & {"fresh", "keep", "sync_bn"},
         **{f"--{name.replace('_', '-')} does not apply without --predict": name in args.given and not args.predict
            for name in FOR_PREDICTING},
+        "--output does not apply to training: a run goes into --logdir":
+            args.output and not (args.eval or args.predict),
     }
     for reason, holds in refused.items():
         if holds:
             raise UsageError(reason)
-    args.output = args.output or Path("output/predict")
     return args
 
 

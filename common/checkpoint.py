@@ -212,7 +212,7 @@ def save(path, content):
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # torch's zip writer reports a full disk so
-            raise WriteError(f"{path}: could not be written; free space or choose another place with -c") from error
+            raise WriteError(f"{path}: could not be written; free space or choose another folder") from error
 
 
 def check_writable(folder, flag="-c"):

@@ -29,6 +29,13 @@ def flags_of(settings, config=TRAIN):
     return ["--config", config, "--device", "cpu", *(part for setting in settings for part in ("--set", setting))]
 
 
+def metrics_in(folder):
+    """The content of metric.json, without what it says of its origin."""
+    metrics = json.loads((folder / "metric.json").read_text())
+    metrics.pop("of", None)
+    return metrics
+
+
 def run(*flags):
     """Run the script in this process."""
     with mock.patch.object(sys, "argv", ["run_contextpose.py", *map(str, flags)]):
@@ -74,22 +81,27 @@ def test_a_run_leaves_its_settings_checkpoints_and_results(logs, settings, made_
 
 def test_the_same_line_goes_on_and_fresh_starts_anew(copied, settings, capsys):
     flags = [*flags_of(settings), "--logdir", copied]
-    run(*flags, "--set", "train.n_epochs=2")
-    assert "going on with" in capsys.readouterr().out
-    assert find_run(copied, "tiny").epochs() == [0, 1]
+    run(*flags, "--set", "train.n_epochs=2", "--set", "model.heatmap_multiplier=7")
+    out = capsys.readouterr().out
+    assert "going on with" in out and "other settings than before: model.heatmap_multiplier, train.n_epochs" in out
+    assert "no result depends on model.heatmap_multiplier" in out
+    found = find_run(copied, "tiny")
+    assert found.epochs() == [0, 1] and (found.path / "config_before_0001.yaml").is_file()
     run(*flags, "--fresh")
     assert len(list(copied.glob("tiny@*"))) == 2 and find_run(copied, "tiny").epochs() == [0]
 
 
 def test_evaluation_repeats_what_training_measured_and_takes_the_training_data_too(copied, settings, capsys):
     newest = find_run(copied, "tiny").newest()
-    before = json.loads((newest / "metric.json").read_text())
+    before = metrics_in(newest)
     run(*flags_of(settings), "--logdir", copied, "--eval")
     out = capsys.readouterr().out
     assert f"MPJPE, relative to the pelvis:{before['mpjpe_mm']:14.1f} mm" in out and "MPJPE, absolute" in out
-    assert json.loads((newest / "metric.json").read_text()) == before
+    assert metrics_in(newest) == before
     run(*flags_of(settings), "--logdir", copied, "--eval", "--eval_dataset", "train")
     assert set(load_npz(newest / "train" / "results.npz")["subjects"]) == {"S1"}
+    run(*flags_of(settings), "--logdir", newest.parents[1], "--eval", "--output", copied / "elsewhere")
+    assert metrics_in(copied / "elsewhere") == before and not list(newest.parents[1].glob("*@*"))
 
 
 def test_several_processes_train_and_evaluate_to_the_figures_of_one(logs, settings, tmp_path):
@@ -98,9 +110,9 @@ def test_several_processes_train_and_evaluate_to_the_figures_of_one(logs, settin
                          launcher=TORCHRUN)
     assert trained.status == 0, trained.err
     newest = find_run(tmp_path, "tiny").newest()
-    before = json.loads((newest / "metric.json").read_text())
+    before = metrics_in(newest)
     run(*flags, "--logdir", tmp_path, "--eval")
-    assert json.loads((newest / "metric.json").read_text()) == before
+    assert metrics_in(newest) == before
     # Two processes of one sample each, with synchronised batch norm, take the steps of one with both.
     first, other = (load_npz(find_run(folder, "tiny").newest() / "results.npz") for folder in (logs, tmp_path))
     np.testing.assert_allclose(first["keypoints_3d"], other["keypoints_3d"], atol=0.5)
@@ -111,8 +123,7 @@ def test_both_published_configurations_run(logs, settings, tmp_path):
     run(*flags_of([*settings, f"model.checkpoint={weights}"], EVAL), "--eval", "--eval_dataset", "val", "--logdir",
         tmp_path)
     results = next(tmp_path.glob("tiny@*/checkpoints/0000"))
-    assert json.loads((results / "metric.json").read_text()) == json.loads(
-        (weights.parent / "metric.json").read_text())
+    assert metrics_in(results) == metrics_in(weights.parent)
     run(*flags_of(settings), "--logdir", tmp_path / "other", "--weights", weights)
     assert find_run(tmp_path / "other", "tiny").epochs() == [0]
 
@@ -153,6 +164,11 @@ def test_mpi_inf_3dhp_gives_pck_and_auc(logs, settings, tmp_path, capsys):
     (["--boxes", "1,2,3,4"], "without --predict"),
     (["--eval_dataset", "val"], "without --eval"),
     (["--eval", "--fresh"], "do not apply to --eval"),
+    (["--output", "there"], "does not apply to training"),
+    (["--set", "model.image_shape=[65, 64]"], "multiples of 32"),
+    (["--set", "train.n_epochs=-5"], "train.n_epochs must be more than 0"),
+    (["--set", "train.backbone_lr=-1"], "train.backbone_lr must be 0 or more"),
+    (["--set", "train.backbone_lr_step=[-3]"], "train.backbone_lr_step must be epochs"),
     (["--set", "dataset.kind=mpi_inf_3dhp"], "evaluation only"),
 ])
 def test_flags_that_do_not_fit_are_refused(settings, tmp_path, flags, words):

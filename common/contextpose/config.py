@@ -196,17 +196,27 @@ def to_dict(config):
     return dataclasses.asdict(config)
 
 
+# The least that numbers can be: what is above it, and for those in AT_LEAST what it is too.
+ABOVE_ZERO = {"model.volume_net": ("cuboid_size", "temperature", "volume_multiplier"),
+              "model.backbone": ("num_final_layer_channel",), "loss": ("scale_keypoints_3d",),
+              "train": ("batch_size", "n_objects_per_epoch", "n_epochs", "scale_bbox", "backbone_lr_factor",
+                        "volume_net_lr_factor"),
+              "val": ("batch_size", "scale_bbox", "retain_every_n_frames_in_test"), "": ("vis_n_elements",)}
+AT_LEAST_ZERO = {"loss": ("grad_clip", "mse_smooth_threshold", "volumetric_ce_loss_weight",
+                          "global_attention_loss_weight"),
+                 "train": ("backbone_lr", "process_features_lr", "volume_net_lr", "num_workers"),
+                 "val": ("num_workers",), "": ("vis_freq",)}
+
+
 def check(config):
     """Refuse numbers that no setting can have and settings that do not fit together."""
-    positive = {"model.volume_net": ("cuboid_size", "temperature"), "train": ("batch_size", "n_objects_per_epoch",
-                "scale_bbox"), "val": ("batch_size", "scale_bbox", "retain_every_n_frames_in_test")}
-    for place, names in positive.items():
-        section = config
-        for key in place.split("."):
-            section = getattr(section, key)
-        for name in names:
-            if getattr(section, name) <= 0:
-                raise UsageError(f"{place}.{name} must be more than 0, not {getattr(section, name)}")
+    for places, wrong, words in ((ABOVE_ZERO, lambda number: not number > 0, "more than 0"),
+                                 (AT_LEAST_ZERO, lambda number: not number >= 0, "0 or more")):
+        for place, names in places.items():
+            for name in names:
+                number = getattr(section_of(config, place), name)
+                if wrong(number):
+                    raise UsageError(f"{place}.{name} must be {words}, not {number}".lstrip("."))
     n = config.model.volume_net.volume_size
     if n < 8 or n % 4:
         raise UsageError(f"model.volume_net.volume_size must be a multiple of 4 of at least 8, not {n}")
@@ -214,6 +224,9 @@ def check(config):
         shape = getattr(config.model, name)
         if len(shape) != 2 or min(shape) <= 0:
             raise UsageError(f"model.{name} must be two numbers of pixels, not {shape}")
+    for name in ("backbone_lr_step", "volume_net_lr_step"):
+        if any(epoch < 1 for epoch in getattr(config.train, name)):
+            raise UsageError(f"train.{name} must be epochs from 1 on, not {getattr(config.train, name)}")
     for place in ("train", "val"):
         _check_section(place, getattr(config, place))
     if config.model.backbone.num_joints != 17:
@@ -222,14 +235,48 @@ def check(config):
         raise UsageError("loss.criterion MSESmooth needs loss.mse_smooth_threshold above 0")
 
 
+def section_of(config, place):
+    """The section at a place such as `model.backbone`; the whole configuration at ``."""
+    for key in filter(None, place.split(".")):
+        config = getattr(config, key)
+    return config
+
+
 def _check_section(place, section):
-    """Refuse numbers of views, workers and batches that cannot be."""
+    """Refuse numbers of views and batches that cannot be."""
     low, high = section.min_n_views, section.max_n_views
     if not 1 <= low <= high:
         raise UsageError(f"{place}.min_n_views must be from 1 to {place}.max_n_views, not {low} with {high}")
-    if section.num_workers < 0:
-        raise UsageError(f"{place}.num_workers must be 0 (no processes beside this one) or more, not "
-                         f"{section.num_workers}")
     batches = getattr(section, "n_iters_per_epoch", None)
     if batches is not None and batches < 1:
         raise UsageError(f"{place}.n_iters_per_epoch must be more than 0, not {section.n_iters_per_epoch}")
+
+
+# Settings of the published files that change no result: of heatmaps, which nothing but the pictures shows; of the order
+# of validation, which goes through all views of all rows; and names.
+WITHOUT_EFFECT = ("model.heatmap_softmax", "model.heatmap_multiplier", "dataset.extra_root", "dataset.train_dataset",
+                  "dataset.val_dataset", "val.shuffle", "val.randomize_n_views")
+
+
+def without_effect(config):
+    """The names of settings that were changed although nothing follows from them."""
+    usual, changed = Config(), []
+    for name in WITHOUT_EFFECT:
+        place, _, key = name.rpartition(".")
+        if getattr(section_of(config, place), key) != getattr(section_of(usual, place), key):
+            changed.append(name)
+    if config.model.heatmap_shape not in (usual.model.heatmap_shape, [side // 4 for side in config.model.image_shape]):
+        changed.append("model.heatmap_shape")
+    return changed
+
+
+def differences(config, other):
+    """The names, with points, of the settings in which two nested dicts differ."""
+    names = []
+    for key in config.keys() | other.keys():
+        one, two = config.get(key), other.get(key)
+        if isinstance(one, dict) and isinstance(two, dict):
+            names += [f"{key}.{name}" for name in differences(one, two)]
+        elif one != two:
+            names.append(key)
+    return sorted(names)

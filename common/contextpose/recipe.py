@@ -1,66 +1,82 @@
 """What run_contextpose.py does: train, evaluate weights, predict own images."""
+import contextlib
 from pathlib import Path
 
 from common import checkpoint
-from common.contextpose.config import to_dict
+from common.contextpose.config import differences, to_dict, without_effect
 from common.contextpose.dataset import Human36MViews, limb_lengths
 from common.contextpose.evaluation import write_results
 from common.contextpose.inference import evaluate
 from common.contextpose.loading import Loader
 from common.contextpose.model import ContextPose, load_initial_weights, load_weights
-from common.contextpose.mpi3dhp_images import Mpi3dhpTestViews
+from common.contextpose.mpi3dhp_images import NOT_FOR_TRAINING, Mpi3dhpTestViews
 from common.contextpose.own_images import find_images, image_sizes, parse_intrinsics, predict_images, read_boxes
 from common.contextpose.runs import LIMBS, WEIGHTS, RunFolder, find_run, new_run, required_run, run_of
 from common.contextpose.sync_bn import synchronised
 from common.contextpose.training import Trainer
+from common.cpu import has_bfloat16
+from common.engine import StopSignals
+from common.folders import only_run
 from common.utils import UsageError
 
-DATASETS = {"human36m": Human36MViews, "mpi_inf_3dhp": Mpi3dhpTestViews}
+STRIDE = 32  # of the backbone: other images would be padded, and joints looked for beside where they are
 
 
-def announcer(processes):
-    """A `print` that speaks in the first process only."""
-    return print if processes.is_main else lambda *_: None
+def prepare(args, config, processes):
+    """A `print` of the first process; says what of the settings and flags has no effect here."""
+    say = print if processes.is_main else lambda *_: None
+    if any(side % STRIDE for side in config.model.image_shape):
+        raise UsageError(f"model.image_shape must be multiples of {STRIDE}, not {config.model.image_shape}")
+    idle = without_effect(config)
+    if idle:
+        say(f"INFO: no result depends on {', '.join(idle)}")
+    if args.amp == "bf16" and processes.device.type == "cpu" and not has_bfloat16():
+        say("INFO: this CPU has no bfloat16 instructions: --amp bf16 computes in float32")
+        args.amp = "off"
+    return say
 
 
-def build_model(config, processes, limbs=None):
-    """The network on its device, with initial weights; limbs: another file of limb lengths than the configuration's."""
-    mean, deviation = limb_lengths(limbs or Path(config.azureroot) / config.train.limb_length_path)
-    return ContextPose(config, mean, deviation).to(processes.device)
+def build_model(config, limbs, processes):
+    """The network on its device, with random weights; limbs: the file of limb lengths."""
+    return ContextPose(config, *limb_lengths(limbs)).to(processes.device)
 
 
 def train(args, config, processes):
     """Train, or go on with the newest run of this title in the logdir."""
-    say = announcer(processes)
+    say = prepare(args, config, processes)
     if config.dataset.kind != "human36m":
-        raise UsageError(f"dataset.kind {config.dataset.kind} is for evaluation only: add --eval")
+        raise UsageError(NOT_FOR_TRAINING)
     training = Human36MViews(config, "train", config.train, config.azureroot)
     validation = Human36MViews(config, "val", config.val, config.azureroot)
-    model = build_model(config, processes)
+    model = build_model(config, Path(config.azureroot) / config.train.limb_length_path, processes)
+    checkpoint.check_writable(config.logdir, "--logdir")
     # The first process looks and makes: all go on with the same run.
     found = None if args.fresh and not processes.restarted else find_run(config.logdir, config.title)
     found = processes.share(found and found.newest())
     if found is not None and args.weights:
-        raise UsageError(f"--weights starts a new run, but {found.parents[1]} is one to go on with: add --fresh, "
-                         "or leave --weights out")
+        raise UsageError(f"--weights starts a new run, but {found.parents[1]} is one to go on with: add --fresh, or "
+                         "leave --weights out")
     if found is None:
         load_initial_weights(model, config.azureroot, say)
         if args.weights:
             load_weights(model, args.weights)
-    checkpoint.check_writable(config.logdir, "--logdir")
-    run = RunFolder(found.parents[1]) if found else RunFolder(processes.share(
+    run = RunFolder(found.parents[1] if found else processes.share(
         new_run(config.logdir, config.title).path if processes.is_main else None))
     if args.sync_bn and processes.world_size > 1:
         model = synchronised(model, processes.device)
     loader = Loader(training, config.train.num_workers, processes.device)
     validating = Loader(validation, config.val.num_workers, processes.device)
     trainer = Trainer(config, run, model, loader, validating, processes, args)
-    if found:
-        trainer.resume(found)
-        say(f"INFO: going on with {found} (--fresh starts a new run)")
-    say(f"{run.path}: training on {len(training)} frames, validating on {len(validation)}")
-    trainer.train()
-    say(f"{run.path}: {config.train.n_epochs} epochs done; evaluate with --eval --logdir {run.path}")
+    with only_run(run.path) if processes.is_main else contextlib.nullcontext():
+        if found:
+            say(f"INFO: going on with {found} (--fresh starts a new run)")
+            changed = differences(to_dict(config), run.settings() or {})
+            if changed:
+                say(f"INFO: with other settings than before: {', '.join(changed)}")
+            trainer.resume(found)
+        say(f"{run.path}: training on {len(training)} frames, validating on {len(validation)}")
+        trainer.train()
+    say(f"{run.path}: {trainer.epoch} epochs done; evaluate with --eval --logdir {run.path}")
 
 
 def chosen_weights(args, config):
@@ -75,42 +91,47 @@ def chosen_weights(args, config):
 
 
 def load_model(args, config, processes):
-    """(the network with its weights, their file)."""
-    weights, say = chosen_weights(args, config), announcer(processes)
-    limbs = Path(config.azureroot) / config.train.limb_length_path
-    run = run_of(weights)
-    if not limbs.is_file() and run is not None and (run.path / LIMBS).is_file():
+    """(the network with its weights, their file).
+
+    Its limb lengths are those that the weights' run keeps a copy of, else those of the configuration.
+    """
+    weights = chosen_weights(args, config)
+    limbs, run = Path(config.azureroot) / config.val.limb_length_path, run_of(weights)
+    if run is not None and (run.path / LIMBS).is_file():
         limbs = run.path / LIMBS
-    model = build_model(config, processes, limbs)
+    model = build_model(config, limbs, processes)
     load_weights(model, weights)
-    say(f"weights: {weights}")
+    if processes.is_main:
+        print(f"weights: {weights}")
     return model, weights
 
 
 def evaluate_weights(args, config, processes):
     """Evaluate: print the report, and write metric.json, results.pkl and results.npz."""
-    say = announcer(processes)
-    kind, split = DATASETS[config.dataset.kind], args.eval_dataset
-    if kind is Human36MViews:
+    say, split = prepare(args, config, processes), args.eval_dataset
+    if config.dataset.kind == "human36m":
         dataset = Human36MViews(config, split, config.val, config.azureroot)
     elif split == "train":
         raise UsageError(f"--eval_dataset train does not apply to dataset.kind {config.dataset.kind}: a test set")
     else:
-        dataset = kind(config, config.val, config.azureroot)
+        dataset = Mpi3dhpTestViews(config, config.val, config.azureroot)
     model, weights = load_model(args, config, processes)
+    checkpoint.check_writable(args.output or config.logdir, "--output" if args.output else "--logdir")
     loader = Loader(dataset, config.val.num_workers, processes.device)
-    metrics, arrays, text = evaluate(model, loader, processes, args.amp)
+    with StopSignals() as stop:
+        metrics, arrays, text = evaluate(model, loader, processes, args.amp, stop)
     say(f"{text}\nwaited for data {loader.waited_share():.0%} of the time")
     if processes.is_main:
-        folder = results_folder(config, weights, split)
-        write_results(folder, metrics, arrays)
+        folder = args.output or results_folder(config, weights, split)
+        of = {"weights": str(weights), "split": split, "settings": to_dict(config)}
+        write_results(folder, metrics | {"of": of}, arrays)
         say(f"wrote {folder}/metric.json, results.pkl and results.npz")
 
 
 def results_folder(config, weights, split):
-    """Where results go: beside a run's own weights, or into a new run's folder."""
-    run = run_of(weights)
-    if run is not None and run.path.resolve().parent == Path(config.logdir).resolve():
+    """Where results go: beside the weights of a run in the logdir, or into a new run's folder."""
+    run, logdir = run_of(weights), Path(config.logdir).resolve()
+    if run is not None and logdir in (run.path, run.path.parent):
         folder = weights.parent
     else:
         run = new_run(config.logdir, config.title)
@@ -123,11 +144,12 @@ def predict_own_images(args, config, processes):
     """Poses and pictures of the user's own images."""
     if processes.world_size > 1:
         raise UsageError("--predict runs in one process; start it without torchrun")
-    K = parse_intrinsics(args.intrinsics)
-    checkpoint.check_writable(args.output, "--output")
+    prepare(args, config, processes)
+    K, output = parse_intrinsics(args.intrinsics), args.output or Path("output/predict")
+    checkpoint.check_writable(output, "--output")
     paths = find_images(args.predict)
     boxes = read_boxes(args.boxes, paths, image_sizes(paths))
     model, _ = load_model(args, config, processes)
-    for line in predict_images(model, paths, K, boxes, args.pelvis_depth, processes.device, args.output,
+    for line in predict_images(model, paths, K, boxes, args.pelvis_depth, processes.device, output,
                                config.model.image_shape):
         print(line)

@@ -3,6 +3,9 @@
 NNNN counts epochs from 0000. A checkpoint is whole when it holds weights.pth and optimizer.pth: its folder appears with
 both of them. metric.json, results.pkl and results.npz, which say how good it is, come after them.
 """
+import contextlib
+import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +15,8 @@ from common.folders import atomic_folder, remove_leftovers
 from common.utils import CheckpointError, WriteError, atomic_path, require
 
 WEIGHTS, STATE, METRICS = "weights.pth", "optimizer.pth", "metric.json"
+HEADLINE = "mpjpe_mm"  # in the metrics: what the best checkpoint is chosen by
+LONGEST_TITLE = 150
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 LIMBS = "mean_and_std_limb_length.h5"  # what the network was built with: evaluation elsewhere needs it
 
@@ -42,19 +47,42 @@ class RunFolder:
             checkpoint.save(temporary / WEIGHTS, weights)
             checkpoint.save(temporary / STATE, state)
 
-    def keep(self, count, best):
-        """Remove checkpoints but the last `count` and that of the epoch `best`."""
+    def errors(self):
+        """{epoch: error in mm} of the checkpoints that have been validated: the headline of their metric.json."""
+        found = {}
+        for epoch in self.epochs():
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not validated, or damaged since
+                found[epoch] = float(json.loads((self.checkpoint(epoch) / METRICS).read_text())[HEADLINE])
+        return found
+
+    def keep(self, count):
+        """Remove checkpoints but the last `count` and the one with the lowest error."""
+        errors = self.errors()
+        best = min(errors, key=errors.get, default=None)
         for epoch in self.epochs()[:-count]:
             if epoch != best:
                 shutil.rmtree(self.checkpoint(epoch), ignore_errors=True)
 
+    def settings(self):
+        """The nested dicts of config.yaml, or None where there is none that can be read."""
+        yaml = require("yaml", "pyyaml")
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+            content = yaml.safe_load((self.path / CONFIG).read_text())
+            return content if isinstance(content, dict) else None
+
     def prepare(self, settings, limb_lengths):
-        """Make the folder: settings (nested dicts) as config.yaml, a copy of the file of limb lengths; no leftovers."""
+        """Make the folder: settings (nested dicts) as config.yaml, a copy of the file of limb lengths; no leftovers.
+
+        Other settings that the run had until now stay as config_before_NNNN.yaml, NNNN the next epoch.
+        """
         yaml = require("yaml", "pyyaml")
         (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.path / CHECKPOINTS)
         for leftover in self.path.glob("checkpoints/*/.*.tmp.*"):
             leftover.unlink(missing_ok=True)
+        if self.settings() not in (None, settings):
+            following = max(self.epochs(), default=-1) + 1
+            (self.path / CONFIG).replace(self.path / f"config_before_{following:04d}.yaml")
         with atomic_path(self.path / CONFIG) as temporary:
             temporary.write_text(yaml.safe_dump(settings, sort_keys=False))
         if Path(limb_lengths).is_file() and not (self.path / LIMBS).is_file():
@@ -67,20 +95,24 @@ def is_run(path):
     return (Path(path) / CHECKPOINTS).is_dir()
 
 
+def folder_name(title):
+    """A title as a part of a folder's name."""
+    return re.sub(r"[^\w.,+=() -]", "-", title).strip(" .")[:LONGEST_TITLE] or "run"
+
+
 def find_run(logdir, title):
     """The newest run of this title in `logdir` that has a checkpoint, or `logdir` itself if it is one; None without."""
     runs = [Path(logdir)] if is_run(logdir) else [path for path in Path(logdir).glob("*@*")
-                                                  if path.name.rpartition("@")[0] == title]
+                                                  if path.name.rpartition("@")[0] == folder_name(title)]
     runs = [run for run in map(RunFolder, sorted(runs)) if run.newest()]
     return max(runs, key=lambda run: (run.newest() / STATE).stat().st_mtime_ns, default=None)
 
 
 def new_run(logdir, title):
     """A new run's folder in `logdir`, which is made; WriteError where it cannot be."""
-    if "/" in title or not title.strip():
-        title = title.replace("/", "-").strip() or "run"
+    name = f"{folder_name(title)}@{time.strftime('%Y-%m-%d-%H.%M.%S')}"
     for number in range(1000):
-        path = Path(logdir) / f"{title}@{time.strftime('%Y-%m-%d-%H.%M.%S')}{f'-{number}' if number else ''}"
+        path = Path(logdir) / (f"{name}-{number}" if number else name)
         try:
             path.mkdir(parents=True)
             return RunFolder(path)

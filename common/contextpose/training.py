@@ -23,6 +23,8 @@ from common.engine import StopSignals, autocast
 from common.utils import CheckpointError, Interrupted, SuiteError, progress, require
 
 ANGLES = 1  # sets the random numbers of the volumes' angles apart from those of the batches
+PLAN_SETTINGS = ("batch_size", "shuffle", "randomize_n_views", "min_n_views", "max_n_views", "n_objects_per_epoch",
+                 "n_iters_per_epoch", "ignore_cameras", "with_damaged_actions")
 HEADLINES = {"mpjpe_mm": "MPJPE", "absolute_mpjpe_mm": "absolute"}
 
 
@@ -37,6 +39,14 @@ def make_optimizers(model, settings):
     three = torch.optim.Adam([{"params": model.process_features.parameters(), "lr": settings.process_features_lr},
                               {"params": model.volume_net.parameters(), "lr": settings.volume_net_lr}], **options)
     return two, three
+
+
+def _check_moments(optimizer, state):
+    """ValueError unless the moments in an optimiser's state have the shapes of its weights."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for number, moments in state["state"].items():
+        if number >= len(weights) or moments["exp_avg"].shape != weights[number].shape:
+            raise ValueError("it is of another network")
 
 
 class Schedule:
@@ -96,8 +106,8 @@ class Trainer:
         self.schedules = [None if optimizer is None else Schedule(optimizer, *step)
                           for optimizer, step in zip(self.optimizers, steps, strict=True)]
         self.epoch, self.sums = 0, Sums()
-        self.best = None  # (error in mm, epoch) of the best checkpoint
-        self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self.losses = {}  # means of the last epoch
+        self._buffers = list(model.buffers())
         self._writer = None
         require("tensorboard", "tensorboard")  # found missing now, not after the first epoch
 
@@ -136,15 +146,14 @@ class Trainer:
             raise SuiteError(f"all {self.sums.skipped} batches of epoch {self.epoch + 1} gave no finite loss; lower "
                              "train.volume_net_lr and train.backbone_lr, or set loss.grad_clip")
         self.processes.broadcast(self.model.buffers())  # running statistics: all evaluate the same network
-        losses, skipped = self.sums.means(self.processes), self.sums.skipped
+        self.losses = self.sums.means(self.processes) | {"skipped": self.sums.skipped}
         self.epoch, self.sums = self.epoch + 1, Sums()
         self._save(self.epoch - 1)
-        minutes = (time.monotonic() - started) / 60
-        self._end_epoch(losses, skipped, minutes, stop)
+        self._end_epoch((time.monotonic() - started) / 60, stop)
 
     def _train_batches(self, stop):
         config, self.model = self.config, self.model.train()
-        plan = self.loader.dataset.plan(self.options.seed, self.epoch, self.processes.rank, self.processes.world_size)
+        plan = self._plan()
         bar = progress(total=len(plan), initial=self.sums.batches, desc=f"epoch {self.epoch + 1}", unit="batch")
         for batch in self.loader.epoch(plan, skip=self.sums.batches):
             if self.processes.any(stop.requested):
@@ -160,13 +169,17 @@ class Trainer:
             bar.update()
         bar.close()
 
+    def _plan(self):
+        """This process's batches of the present epoch."""
+        return self.loader.dataset.plan(self.options.seed, self.epoch, self.processes.rank, self.processes.world_size)
+
     def _step(self, batch, number=0):
         """One step of the optimisers: {name: loss}, or None where the losses are not finite and nothing changed.
 
         number: of the batch, counted from 0 over all epochs.
         """
         config, device = self.config, self.processes.device
-        before = [buffer.clone() for buffer in self._statistics]
+        before = [buffer.clone() for buffer in self._buffers]
         for optimizer in filter(None, self.optimizers):
             optimizer.zero_grad(set_to_none=True)
         with autocast(device, self.options.amp):
@@ -194,7 +207,7 @@ class Trainer:
     def _skip(self, loss, before):
         """Leave out a batch whose loss or gradient is not finite; running statistics are what they were."""
         self.sums.skipped += 1
-        for buffer, value in zip(self._statistics, before, strict=True):
+        for buffer, value in zip(self._buffers, before, strict=True):
             buffer.copy_(value)
         if self.processes.is_main:
             print(f"NOTICE: epoch {self.epoch + 1}, batch {self.sums.batches + 1}: the loss is {loss:g} or its "
@@ -202,9 +215,10 @@ class Trainer:
 
     # ---- the end of an epoch
 
-    def _end_epoch(self, losses, skipped, minutes, stop):
-        metrics = self._validate(stop)
+    def _end_epoch(self, minutes, stop):
+        metrics, losses = self._validate(stop), self.losses
         if self.processes.is_main:
+            skipped = losses["skipped"]
             errors = " ".join(f"{title} {metrics[name]:.1f}" for name, title in HEADLINES.items() if name in metrics)
             rates = " ".join(f"{optimizer.param_groups[-1]['lr']:g}" for optimizer in filter(None, self.optimizers))
             print(f"[{self.epoch}] time {minutes:.2f} lr {rates} loss {losses['loss']:.3f} train "
@@ -219,24 +233,20 @@ class Trainer:
             writer.add_scalar("train/waited_for_data", self.loader.waited_share(), self.epoch)
             writer.flush()
             if self.options.keep:
-                self.run.keep(self.options.keep, self.best[1])
+                self.run.keep(self.options.keep)
 
     def _validate(self, stop):
         """Evaluate on the validation data and write the results beside the newest checkpoint."""
         metrics, arrays, _ = evaluate(self.model, self.validation, self.processes, self.options.amp, stop, "validating")
-        epoch = self.epoch - 1
-        error = next(iter(metrics.values()))
-        if self.best is None or error < self.best[0]:
-            self.best = error, epoch
         if self.processes.is_main:
-            write_results(self.run.checkpoint(epoch), metrics, arrays)
+            write_results(self.run.checkpoint(self.epoch - 1), metrics, arrays)
         return metrics
 
     def _validate_unmeasured(self, stop):
         """Validate the checkpoint that this run goes on from, if it was stopped before that."""
         newest = self.run.checkpoint(self.epoch - 1)
         if self.epoch and not self.sums.batches and not (newest / METRICS).is_file():
-            self._end_epoch({"loss": math.nan, "joint_l2_mm": math.nan}, 0, 0.0, stop)
+            self._end_epoch(0.0, stop)
 
     # ---- logs
 
@@ -253,7 +263,9 @@ class Trainer:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(self.run.path / "tensorboard")
+            # What a killed run logged after its last checkpoint is logged again.
+            done = self.epoch * len(self._plan()) + self.sums.batches
+            self._writer = SummaryWriter(self.run.path / "tensorboard", purge_step=done)
         return self._writer
 
     # ---- checkpoints
@@ -265,7 +277,7 @@ class Trainer:
             states = {name: None if part is None else part.state_dict() for name, part in
                       zip(("optimizer_2d", "optimizer_3d", "scheduler_2d", "scheduler_3d"),
                           (*self.optimizers, *self.schedules), strict=True)}
-            suite = {"epoch": self.epoch, "sums": sums, "seed": self.options.seed, "best": self.best}
+            suite = {"epoch": self.epoch, "sums": sums, "losses": self.losses, "plan": self._plan_settings()}
             self.run.save(epoch, self.model.state_dict(), states | {"suite": suite})
         self.processes.barrier()
 
@@ -291,6 +303,7 @@ class Trainer:
         try:
             if state is None:
                 raise ValueError("the backbone was fixed before")
+            _check_moments(optimizer, state)
             rates = [group["lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -300,12 +313,14 @@ class Trainer:
                 print(f"INFO: {name} starts afresh: {error}")
 
     def _resume_progress(self, suite):
-        self.best = tuple(suite["best"]) if suite["best"] else None
-        every = suite["sums"]
-        same = len(every) == self.processes.world_size
-        if suite["seed"] != self.options.seed and self.processes.is_main:
-            print(f"INFO: the run had --seed {suite['seed']}; what is random from here on is of {self.options.seed}")
-        if not same and self.processes.is_main:
-            print(f"INFO: saved by {len(every)} processes, resumed by {self.processes.world_size}: an epoch that was "
-                  "under way begins anew")
-        self.sums = Sums(**every[self.processes.rank]) if same else Sums()
+        every, self.losses = suite["sums"], dict(suite["losses"])
+        if suite["plan"] == self._plan_settings():
+            self.sums = Sums(**every[self.processes.rank])
+        elif every[0]["batches"] and self.processes.is_main:
+            print("INFO: the batches of an epoch are others now (--seed, processes, data or settings): the epoch that "
+                  "was under way begins anew")
+
+    def _plan_settings(self):
+        """What the batches of an epoch follow from."""
+        return {"seed": self.options.seed, "processes": self.processes.world_size, "rows": len(self.loader.dataset),
+                **{name: getattr(self.config.train, name) for name in PLAN_SETTINGS}}
