@@ -196,7 +196,7 @@ def to_dict(config):
     return dataclasses.asdict(config)
 
 
-# The least that numbers can be: what is above it, and for those in AT_LEAST what it is too.
+# {section: settings} that must be above 0, and those that may be 0 too.
 ABOVE_ZERO = {"model.volume_net": ("cuboid_size", "temperature", "volume_multiplier"),
               "model.backbone": ("num_final_layer_channel",), "loss": ("scale_keypoints_3d",),
               "train": ("batch_size", "n_objects_per_epoch", "n_epochs", "scale_bbox", "backbone_lr_factor",
@@ -210,13 +210,8 @@ AT_LEAST_ZERO = {"loss": ("grad_clip", "mse_smooth_threshold", "volumetric_ce_lo
 
 def check(config):
     """Refuse numbers that no setting can have and settings that do not fit together."""
-    for places, wrong, words in ((ABOVE_ZERO, lambda number: not number > 0, "more than 0"),
-                                 (AT_LEAST_ZERO, lambda number: not number >= 0, "0 or more")):
-        for place, names in places.items():
-            for name in names:
-                number = getattr(section_of(config, place), name)
-                if wrong(number):
-                    raise UsageError(f"{place}.{name} must be {words}, not {number}".lstrip("."))
+    _check_range(config, ABOVE_ZERO, lambda number: number > 0, "more than 0")
+    _check_range(config, AT_LEAST_ZERO, lambda number: number >= 0, "0 or more")
     n = config.model.volume_net.volume_size
     if n < 8 or n % 4:
         raise UsageError(f"model.volume_net.volume_size must be a multiple of 4 of at least 8, not {n}")
@@ -233,6 +228,15 @@ def check(config):
         raise UsageError(f"model.backbone.num_joints must be 17, not {config.model.backbone.num_joints}")
     if config.loss.criterion == "MSESmooth" and config.loss.mse_smooth_threshold <= 0:
         raise UsageError("loss.criterion MSESmooth needs loss.mse_smooth_threshold above 0")
+
+
+def _check_range(config, places, fits, words):
+    """Refuse those of the settings {place: names} that do not fit; words: what they must be."""
+    for place, names in places.items():
+        for name in names:
+            number = getattr(section_of(config, place), name)
+            if not fits(number):
+                raise UsageError(f"{place}.{name} must be {words}, not {number}".lstrip("."))
 
 
 def section_of(config, place):
