@@ -5,6 +5,7 @@ import torch
 from common.contextpose.config import LossConfig
 from common.contextpose.loss import (
     global_attention_loss,
+    heatmap_loss,
     joint_l2,
     limb_length_error,
     mae,
@@ -104,3 +105,28 @@ def test_the_settings_choose_and_weigh_the_parts(joints):
         use_global_attention_loss=False))
     assert total.item() == pytest.approx(mse_smooth(predicted, target, threshold=400).item())
     assert len(parts) == 4
+
+
+def test_heatmap_loss_is_the_cross_entropy_at_the_joints_pixels():
+    rng = np.random.default_rng(0)
+    heatmaps = torch.from_numpy(rng.normal(size=(2, 3, 17, 6, 8)))
+    joints = torch.from_numpy(rng.uniform(-900, 900, (2, 17, 3)))
+    rotation, K = np.eye(3), np.array([[20.0, 0, 16], [0, 20, 12], [0, 0, 1]])
+    shifts = rng.uniform(-200, 200, (2, 3, 3)) + [0, 0, 1500]
+    projections = torch.from_numpy(np.stack([[K @ np.c_[rotation, shift] for shift in some] for some in shifts]))
+    losses, distances = [], []
+    for b in range(2):
+        for v in range(3):
+            for j in range(17):
+                seen = projections[b, v].numpy() @ np.append(joints[b, j].numpy(), 1)
+                x, y = seen[:2] / seen[2]
+                column, row = round(x / 4), round(y / 4)
+                if seen[2] > 0 and 0 <= column < 8 and 0 <= row < 6:
+                    scores = heatmaps[b, v, j].numpy()
+                    losses.append(np.log(np.exp(scores).sum()) - scores[row, column])
+                    top, left = np.unravel_index(scores.argmax(), scores.shape)
+                    distances.append(np.hypot(4 * left - x, 4 * top - y))
+    assert 0 < len(losses) < 102
+    loss, distance = heatmap_loss(heatmaps, projections, joints, 4)
+    assert loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
+    assert distance.item() == pytest.approx(np.mean(distances), rel=1e-5)

@@ -229,3 +229,17 @@ def test_the_newest_run_of_a_title_is_found_and_a_new_one_never_takes_its_place(
     (runs[0].checkpoint(1) / "optimizer.pth").unlink()
     assert runs[0].newest() == runs[0].checkpoint(0)
     assert find_run(runs[1].path, "whatever").path == runs[1].path
+
+
+def test_at_first_the_backbone_alone_learns_where_joints_are(make_trainer):
+    trainer = make_trainer(train__n_epochs=2, train__backbone_epochs=1, train__backbone_lr=1e-3)
+    trainer._prepare()
+    before = weights(trainer)
+    trainer._train_epoch(StopAfter(100))
+    first = weights(trainer)
+    changed = {name for name, value in before.items() if not torch.equal(value, first[name])}
+    assert "backbone.final_layer.weight" in changed and all(name.startswith("backbone.") for name in changed)
+    trainer._train_epoch(StopAfter(100))
+    second = weights(trainer)
+    assert torch.equal(first["backbone.final_layer.weight"], second["backbone.final_layer.weight"])
+    assert not torch.equal(first["volume_net.output_layer.weight"], second["volume_net.output_layer.weight"])

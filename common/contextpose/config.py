@@ -132,6 +132,7 @@ class TrainConfig(_LoaderConfig):
     backbone_lr: float = 1e-4
     backbone_lr_step: list[int] = _list(1000)
     backbone_lr_factor: float = 0.1
+    backbone_epochs: int = 0  # ours: so many epochs at first, the backbone alone learns where joints are in the images
     process_features_lr: float = 1e-3
     volume_net_lr: float = 1e-3
     volume_net_lr_step: list[int] = _list(1000)
@@ -204,7 +205,7 @@ ABOVE_ZERO = {"model.volume_net": ("cuboid_size", "temperature", "volume_multipl
               "val": ("batch_size", "scale_bbox", "retain_every_n_frames_in_test"), "": ("vis_n_elements",)}
 AT_LEAST_ZERO = {"loss": ("grad_clip", "mse_smooth_threshold", "volumetric_ce_loss_weight",
                           "global_attention_loss_weight"),
-                 "train": ("backbone_lr", "process_features_lr", "volume_net_lr", "num_workers"),
+                 "train": ("backbone_epochs", "backbone_lr", "process_features_lr", "volume_net_lr", "num_workers"),
                  "val": ("num_workers",), "": ("vis_freq",)}
 
 
@@ -226,6 +227,8 @@ def check(config):
         _check_section(place, getattr(config, place))
     if config.model.backbone.num_joints != 17:
         raise UsageError(f"model.backbone.num_joints must be 17, not {config.model.backbone.num_joints}")
+    if config.train.backbone_epochs and config.model.backbone.fix_weights:
+        raise UsageError("train.backbone_epochs and model.backbone.fix_weights exclude each other")
     if config.loss.criterion == "MSESmooth" and config.loss.mse_smooth_threshold <= 0:
         raise UsageError("loss.criterion MSESmooth needs loss.mse_smooth_threshold above 0")
 

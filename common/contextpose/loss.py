@@ -8,7 +8,7 @@ Sources: Ma et al., "Context Modeling in 3D Human Pose Estimation: A Unified Per
 """
 import torch
 
-from common.contextpose.volumetric import nearest_voxel, target_attention
+from common.contextpose.volumetric import nearest_voxel, project, target_attention
 from common.keypoints import CONTEXTPOSE_LIMBS, CONTEXTPOSE_PELVIS
 
 
@@ -56,6 +56,27 @@ def volumetric_ce(volumes, points, target, valid=None):
 def global_attention_loss(attention, points, target):
     """Mean squared difference of the global attention (B, J, m) and its target (see volumetric.target_attention)."""
     return (attention.to(points.dtype) - target_attention(target, points)).square().mean()
+
+
+def heatmap_loss(heatmaps, projections, target, stride):
+    """Cross-entropy of the heatmaps, and how far their maxima are from the joints in pixels of the images: two scalars.
+
+    heatmaps: (B, V, 17, h, w), scores; projections: (B, V, 3, 4) onto the pixels of the images, `stride` times as
+    large; target: (B, 17, 3) in mm. The cross-entropy is the mean over the joints in the images of -log(p), p the
+    softmax of a heatmap at the pixel nearest to its joint.
+    """
+    h, w = heatmaps.shape[3:]
+    pixels, depth = project(target.to(projections), projections)  # (B, V, 17, 2), (B, V, 17)
+    column, row = (pixels / stride).round().long().unbind(-1)
+    inside = (depth > 0) & (row >= 0) & (row < h) & (column >= 0) & (column < w)
+    scores = heatmaps.float().flatten(3)  # (B, V, 17, hw)
+    place = torch.where(inside, row * w + column, 0)
+    losses = -scores.log_softmax(-1).gather(-1, place[..., None])[..., 0]
+    found = scores.argmax(-1)
+    found = torch.stack((found % w, found // w), dim=-1) * stride
+    distances = torch.linalg.vector_norm(found - pixels, dim=-1)
+    count = inside.sum().clamp(min=1)
+    return (losses * inside).sum() / count, (distances * inside).sum() / count
 
 
 def limb_lengths(joints):

@@ -16,7 +16,7 @@ from common import checkpoint
 from common.contextpose.config import to_dict
 from common.contextpose.evaluation import write_results
 from common.contextpose.inference import evaluate
-from common.contextpose.loss import training_loss
+from common.contextpose.loss import heatmap_loss, training_loss
 from common.contextpose.pictures import training_pictures
 from common.contextpose.runs import METRICS, STATE, WEIGHTS
 from common.engine import StopSignals, autocast
@@ -34,8 +34,7 @@ def make_optimizers(model, settings):
     options = {"fused": next(model.parameters()).device.type in ("cpu", "cuda")}
     two = None
     if not model.backbone_is_fixed:
-        weights = [weight for weight in model.backbone.parameters() if weight.requires_grad]
-        two = torch.optim.Adam(weights, lr=settings.backbone_lr, **options)
+        two = torch.optim.Adam(model.backbone.parameters(), lr=settings.backbone_lr, **options)
     three = torch.optim.Adam([{"params": model.process_features.parameters(), "lr": settings.process_features_lr},
                               {"params": model.volume_net.parameters(), "lr": settings.volume_net_lr}], **options)
     return two, three
@@ -135,6 +134,7 @@ class Trainer:
         started = time.monotonic()
         for schedule in filter(None, self.schedules):
             schedule.set_epoch(self.epoch)
+        self.model.backbone.final_layer.requires_grad_(self.on_backbone())
         try:
             self._train_batches(stop)
         except Interrupted:
@@ -178,13 +178,11 @@ class Trainer:
 
         number: of the batch, counted from 0 over all epochs.
         """
-        config, device = self.config, self.processes.device
+        config = self.config
         before = [buffer.clone() for buffer in self._buffers]
         for optimizer in filter(None, self.optimizers):
             optimizer.zero_grad(set_to_none=True)
-        with autocast(device, self.options.amp):
-            output = self.model(*batch.inputs(), angles=self._angles(len(batch.keys)))
-        loss, parts = training_loss(output, batch.keypoints, config.loss)
+        output, loss, parts = (self._backbone_losses if self.on_backbone() else self._pose_losses)(batch)
         loss.backward()
         self.processes.average_gradients(self.model)
         weights = [weight for weight in self.model.parameters() if weight.grad is not None]
@@ -197,6 +195,25 @@ class Trainer:
             optimizer.step()
         self._log_batch(batch, output, values, number)
         return values
+
+    def on_backbone(self):
+        """Whether this epoch is one of the first, in which the backbone learns alone, from its heatmaps."""
+        return self.epoch < self.config.train.backbone_epochs
+
+    def _pose_losses(self, batch):
+        """(the network's output, the loss, its parts by name) of a batch."""
+        with autocast(self.processes.device, self.options.amp):
+            output = self.model(*batch.inputs(), angles=self._angles(len(batch.keys)))
+        return output, *training_loss(output, batch.keypoints, self.config.loss)
+
+    def _backbone_losses(self, batch):
+        """(None, the loss, its parts by name) of the heatmaps of a batch."""
+        images, projections, _ = batch.inputs()
+        with autocast(self.processes.device, self.options.amp):
+            heatmaps = self.model.backbone(images.flatten(0, 1))[0].unflatten(0, images.shape[:2])
+        stride = images.shape[-1] / heatmaps.shape[-1]
+        loss, distance = heatmap_loss(heatmaps, projections, batch.keypoints, stride)
+        return None, loss, {"joint_px": distance.detach()}
 
     def _angles(self, count):
         """The angles (count,) in radians by which the volumes of this process's batch are turned."""
@@ -221,8 +238,9 @@ class Trainer:
             skipped = losses["skipped"]
             errors = " ".join(f"{title} {metrics[name]:.1f}" for name, title in HEADLINES.items() if name in metrics)
             rates = " ".join(f"{optimizer.param_groups[-1]['lr']:g}" for optimizer in filter(None, self.optimizers))
-            print(f"[{self.epoch}] time {minutes:.2f} lr {rates} loss {losses['loss']:.3f} train "
-                  f"{losses['joint_l2_mm']:.1f} valid {errors} waited for data {self.loader.waited_share():.0%}"
+            train = f"{losses['joint_px']:.1f} px" if "joint_px" in losses else f"{losses['joint_l2_mm']:.1f}"
+            print(f"[{self.epoch}] time {minutes:.2f} lr {rates} loss {losses['loss']:.3f} train {train} "
+                  f"valid {errors} waited for data {self.loader.waited_share():.0%}"
                   f"{f' skipped {skipped} batches' if skipped else ''}", flush=True)
             writer = self._tensorboard()
             for name, value in losses.items():
@@ -255,7 +273,7 @@ class Trainer:
             return
         for name, value in values.items():
             self._tensorboard().add_scalar(f"batch/{name}", value, number)
-        if self.config.vis_freq and self.sums.batches % self.config.vis_freq == 0:
+        if output is not None and self.config.vis_freq and self.sums.batches % self.config.vis_freq == 0:
             for name, picture in training_pictures(batch, output, self.config.vis_n_elements).items():
                 self._tensorboard().add_image(name, picture, number, dataformats="HWC")
 
