@@ -15,6 +15,7 @@ forward, world z up. The origin is the camera.
 
 Sources: Mehta et al., 3DV 2017 (the data); Ma et al., CVPR 2021, report PCK and AUC of ContextPose on them.
 """
+import json
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,9 @@ from common.utils import DataError, UsageError
 
 LARGEST_MISFIT = 20.0  # pixels, in the mean; in the published annotations about 1
 BOX_SCALE = 1.2  # side of a box over the longer side of the joints' extent
+# Settings that are not read here, and the values with which they ask for nothing.
+NEUTRAL = {"dataset.data_format": "", "dataset.transfer_cmu_to_human36m": False, "val.ignore_cameras": [],
+           "val.undistort_images": True, "val.with_damaged_actions": True, "val.min_n_views": 1, "val.max_n_views": 1}
 NOT_FOR_TRAINING = ("dataset.kind mpi_inf_3dhp is for evaluation only: run with --eval, or train with dataset.kind "
                     "human36m")
 
@@ -79,9 +83,11 @@ class Mpi3dhpTestViews(torch.utils.data.Dataset):
 
     def __init__(self, config, section=None, root=""):
         self.section, self.size = section or config.val, tuple(config.model.image_shape)
-        if self.section.ignore_cameras:
-            raise UsageError("val.ignore_cameras does not apply to dataset.kind mpi_inf_3dhp, which has one camera a "
-                             "sequence; leave it empty")
+        for name, neutral in NEUTRAL.items():
+            part, _, key = name.partition(".")
+            if getattr(config.dataset if part == "dataset" else self.section, key) != neutral:
+                raise UsageError(f"{name} does not apply to dataset.kind mpi_inf_3dhp, which has one undistorted "
+                                 f"picture of every frame, in folders; set it to {json.dumps(neutral)}")
         self.every = getattr(self.section, "retain_every_n_frames_in_test", 1)
         folder = Path(root, config.dataset.root)
         files = find_test_files(folder, "name its folder in dataset.root")
