@@ -1,6 +1,7 @@
 """What all command lines have in common: errors in one line, both spellings of a flag, and the types of values."""
 import argparse
 import math
+import re
 import sys
 
 from common.utils import UsageError
@@ -14,7 +15,14 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Errors are one line on stderr and exit status 2; every flag is taken with underscores too (`--batch_size`)."""
+    """Errors are one line on stderr and exit status 2; every flag is taken with underscores too (`--batch_size`).
+
+    What begins with a minus and a digit is a value, never a flag: also several numbers, `--boxes -10,20,300,400`.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile(r"-\.?\d")  # argparse's own knows single numbers only
 
     def parse_known_args(self, args=None, namespace=None):
         args = [self._hyphenated(str(arg)) for arg in (sys.argv[1:] if args is None else args)]

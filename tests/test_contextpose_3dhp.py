@@ -184,8 +184,6 @@ def test_the_centre_comes_from_the_truth_or_from_precalculated_skeletons_by_row(
 def test_what_is_missing_or_wrong_is_named(views, copy, tmp_path):
     with pytest.raises(DataError, match="TS1.*dataset.root"):
         Mpi3dhpTestViews(config_of(tmp_path / "nothing"))
-    with pytest.raises(UsageError, match="ignore_cameras"):
-        Mpi3dhpTestViews(config_of(copy, "val.ignore_cameras=[1]"))
     with pytest.raises(UsageError, match="evaluation only"):
         views.plan(0)
     with pytest.raises(UsageError, match="one view"):
@@ -202,6 +200,19 @@ def test_what_is_missing_or_wrong_is_named(views, copy, tmp_path):
     shutil.rmtree(copy / "TS1" / "imageSequence")
     with pytest.raises(DataError, match="TS1/imageSequence/.*other pictures.*remove TS1"):
         Mpi3dhpTestViews(config_of(copy))
+
+
+@pytest.mark.parametrize("settings, message", [
+    (["dataset.data_format=zip"], r'dataset\.data_format does not apply.*set it to ""'),
+    (["dataset.transfer_cmu_to_human36m=true"], r"dataset\.transfer_cmu_to_human36m does not apply.*set it to false"),
+    (["val.ignore_cameras=[1]"], r"val\.ignore_cameras does not apply.*set it to \[\]"),
+    (["val.undistort_images=false"], r"val\.undistort_images does not apply.*set it to true"),
+    (["val.with_damaged_actions=false"], r"val\.with_damaged_actions does not apply.*set it to true"),
+    (["val.max_n_views=2"], r"val\.max_n_views does not apply.*set it to 1"),
+    (["val.max_n_views=2", "val.min_n_views=2"], r"val\.min_n_views does not apply.*set it to 1")])
+def test_settings_that_ask_for_what_only_human36m_has_are_refused(tree, settings, message):
+    with pytest.raises(UsageError, match=message):
+        Mpi3dhpTestViews(config_of(tree, *settings))
 
 
 def test_annotations_that_no_camera_fits_are_refused(tmp_path):

@@ -234,8 +234,9 @@ def test_the_training_split_is_evaluated_with_the_settings_of_validation_and_its
     (np.zeros((7, 17, 3)), None, "holds 7 skeletons where the labels have 6 rows"),
     (np.zeros((6, 16, 3)), None, r"keypoints_3d is float64 of the shape \(6, 16, 3\)"),
     (np.zeros((6, 17, 3)), [0, 1, 2, 3, 4], r"indexes is int64 of the shape \(5,\), not int of \(6,\)"),
-    (np.zeros((6, 17, 3)), [0, 1, 2, 2, 4, 5], "indexes has 2 twice"),
-    (np.zeros((6, 17, 3)), [0, 1, 2, 4, 5, 6], "indexes lacks 3"),
+    (np.zeros((6, 17, 3)), [0, 1, 2, 2, 4, 5], "indexes has 2 twice.*, each once; predict.*val.max_n_views=4$"),
+    (np.zeros((6, 17, 3)), [0, 0, 1, 1, 2, 2], "indexes has 0 twice.*, each once; predict.*val.max_n_views=4$"),
+    (np.zeros((6, 17, 3)), [0, 1, 2, 4, 5, 6], "indexes lacks 3.*, each once$"),
     (np.zeros((6, 17, 3)), [1, 2, 3, 4, 5, 6], "indexes lacks 0"),
     (np.full((6, 17, 3), np.nan), None, "the pelvis of index 0 is not finite"),
     ([[0], [1, 2]], [0, 1], "keypoints_3d is no array")])

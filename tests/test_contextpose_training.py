@@ -16,6 +16,7 @@ from common.contextpose.loading import Loader
 from common.contextpose.model import ContextPose
 from common.contextpose.runs import RunFolder, find_run, new_run
 from common.contextpose.training import Schedule, Trainer
+from common.contextpose.volumetric import cuboid_points
 from common.distributed import Processes
 from common.utils import Interrupted, SuiteError
 
@@ -172,6 +173,55 @@ def test_an_epoch_under_way_begins_anew_with_other_batches(make_trainer, capsys)
     other = make_trainer("stopped", seed=2)
     other.resume(stopped.run.newest())
     assert (other.epoch, other.sums.batches) == (0, 0) and "begins anew" in capsys.readouterr().out
+
+
+def test_a_run_takes_its_rates_from_the_milestones_of_its_settings(make_trainer):
+    trainer = make_trainer(train__n_epochs=3, train__n_iters_per_epoch=1, train__backbone_lr_step=[1],
+                           train__volume_net_lr_step=[2])
+    seen = []
+    for optimizer in trainer.optimizers:
+        optimizer.register_step_pre_hook(lambda one, *_: seen.append([group["lr"] for group in one.param_groups]))
+    trainer._end_epoch = lambda *_: None  # no validation
+    trainer.train()
+    backbone, rest = seen[::2], seen[1::2]
+    assert backbone == [pytest.approx([rate]) for rate in (1e-4, 1e-5, 1e-5)]
+    assert rest == [pytest.approx([rate, rate]) for rate in (1e-3, 1e-3, 5e-4)]
+
+
+def test_volumes_are_turned_by_angles_of_the_seed_epoch_batch_and_process(make_trainer):
+    trainer, other = make_trainer(), make_trainer("other")
+
+    def angles(epoch=0, batches=0, rank=0, seed=1):
+        trainer.epoch, trainer.sums.batches = epoch, batches
+        trainer.processes.rank, trainer.options.seed = rank, seed
+        return trainer._angles(2)
+
+    drawn = torch.cat([angles(), angles(epoch=1), angles(batches=1), angles(rank=1), angles(seed=2)])
+    assert len(set(drawn.tolist())) == 10 and 0 <= drawn.min() and 1 < drawn.max() < 2 * math.pi
+    torch.manual_seed(5)
+    assert torch.equal(angles(epoch=3, batches=2), angles(epoch=3, batches=2))
+    other.epoch, other.sums.batches = 3, 2
+    assert torch.equal(other._angles(2), trainer._angles(2))
+
+    outputs = []
+    trainer.model.register_forward_hook(lambda _, __, output: outputs.append(output))
+    batch = next(iter(trainer.loader.epoch(trainer.loader.dataset.plan(1, 0)[:1])))
+    trainer.model.train()
+    trainer._step(batch)
+    volume = trainer.config.model.volume_net
+    turned = cuboid_points(batch.pelvis, volume.cuboid_size, volume.volume_size, trainer._angles(2))
+    torch.testing.assert_close(outputs[0].coordinates, turned)
+
+
+def test_a_step_goes_by_the_gradients_of_all_processes(make_trainer):
+    trainer = make_trainer()
+    batch = next(iter(trainer.loader.epoch(trainer.loader.dataset.plan(1, 0)[:1])))
+    trainer.model.train()
+    before = weights(trainer)
+    trainer.processes.average_gradients = lambda model: [weight.grad.zero_() for weight in model.parameters()
+                                                         if weight.grad is not None]
+    assert trainer._step(batch) is not None
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.named_parameters())
 
 
 def test_a_published_state_without_ours_goes_on_after_its_epoch(make_trainer):

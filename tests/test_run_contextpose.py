@@ -104,18 +104,25 @@ def test_evaluation_repeats_what_training_measured_and_takes_the_training_data_t
     assert metrics_in(copied / "elsewhere") == before and not list(newest.parents[1].glob("*@*"))
 
 
-def test_several_processes_train_and_evaluate_to_the_figures_of_one(logs, settings, tmp_path):
-    flags = flags_of(settings)
-    trained = run_script("run_contextpose.py", *flags, "--logdir", tmp_path, "--sync_bn", "--set", "train.batch_size=1",
+def test_several_processes_train_and_evaluate_to_the_figures_of_one(settings, tmp_path):
+    flags = flags_of([*settings, "train.n_iters_per_epoch=1"])
+    alone, several = tmp_path / "alone", tmp_path / "several"
+    run(*flags, "--logdir", alone)
+    trained = run_script("run_contextpose.py", *flags, "--logdir", several, "--sync_bn", "--set", "train.batch_size=1",
                          launcher=TORCHRUN)
     assert trained.status == 0, trained.err
-    newest = find_run(tmp_path, "tiny").newest()
+    newest = find_run(several, "tiny").newest()
     before = metrics_in(newest)
-    run(*flags, "--logdir", tmp_path, "--eval")
+    run(*flags, "--logdir", several, "--eval")
     assert metrics_in(newest) == before
-    # Two processes of one sample each, with synchronised batch norm, take the steps of one with both.
-    first, other = (load_npz(find_run(folder, "tiny").newest() / "results.npz") for folder in (logs, tmp_path))
-    np.testing.assert_allclose(first["keypoints_3d"], other["keypoints_3d"], atol=0.5)
+    # Two processes of one sample each, with synchronised batch norm, count what one with both does. Only the backbone
+    # is compared, after one step: volumes are turned by other angles in every process.
+    expected = torch.load(find_run(alone, "tiny").newest() / "weights.pth", weights_only=True)
+    found = torch.load(newest / "weights.pth", weights_only=True)
+    names = [name for name in expected if name.startswith("backbone.") and "running" in name]
+    assert len(names) > 40
+    for name in names:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-5)
 
 
 def test_both_published_configurations_run(logs, settings, tmp_path):

@@ -146,8 +146,7 @@ class Human36MViews(Dataset):
             crop, K = crop_view(image, self._K[self._subject[row], view], box, self.size, scale)
             projection = K @ self._Rt[self._subject[row], view]
             if self.section.erase:
-                seen = np.c_[self.keypoints[row], np.ones(len(self.keypoints[row]))] @ projection.T  # (17, 3)
-                erase(crop, seen[:, :2] / seen[:, 2:])
+                erase(crop, self.keypoints[row], projection)
             crops.append(crop)
             projections.append(projection)
         return Sample(np.stack(crops), np.stack(projections).astype(np.float32), self.keypoints[row], self.pelvis[row],

@@ -19,6 +19,8 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's 
 ERASED = [CONTEXTPOSE_17_NAMES.index(name) for name in ("pelvis", "right_knee", "left_knee", "right_elbow",
                                                        "left_elbow")]
 ERASED_SIDE = 70  # pixels of a crop
+# From the world (x right, y ahead, z up, as the network learnt it) to the axes of a camera that stands level in it.
+LEVEL_CAMERA = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 
 
 def read_image(path):
@@ -63,13 +65,14 @@ def crop_view(image, K, box, size, scale=1.0):
     return np.ascontiguousarray(crop_and_resize(image, box, size)), cropped_camera(K, box, size)
 
 
-def erase(crop, joints):
+def erase(crop, keypoints, projection):
     """Fill the squares round five joints of a crop with their own mean colours, in place: an occlusion test.
 
-    joints: (17, 2) pixels of the crop, in ContextPose's order.
+    keypoints: (17, 3) world mm, in ContextPose's order; projection: K [R|t] (3, 4) onto the pixels of the crop.
     """
-    hidden = []
-    for x, y in np.round(np.asarray(joints)[ERASED] - ERASED_SIDE / 2).astype(int):
+    seen = np.c_[keypoints, np.ones(len(keypoints))] @ projection.T  # (17, 3)
+    joints, hidden = seen[:, :2] / seen[:, 2:], []
+    for x, y in np.round(joints[ERASED] - ERASED_SIDE / 2).astype(int):
         square = crop[max(y, 0):max(y + ERASED_SIDE, 0), max(x, 0):max(x + ERASED_SIDE, 0)]
         if square.size:
             hidden.append((square, square.mean(axis=(0, 1))))

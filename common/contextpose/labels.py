@@ -130,6 +130,8 @@ def _order(path, indexes):
     wrong = np.flatnonzero(indexes[order] != np.arange(len(indexes)))
     if len(wrong):
         first, found = wrong[0], indexes[order[wrong[0]]]
-        what = f"has {found} twice" if first and found == first - 1 else f"lacks {first}"
-        raise DataError(f"{path}: indexes {what}; they must be 0 to {len(indexes) - 1}, each once")
+        # An evaluation of some of the views of a row at a time writes the row once for every choice of them.
+        again = (f"has {found} twice", "; predict every row once, from all its views: val.max_n_views=4")
+        what, remedy = again if first and found == first - 1 else (f"lacks {first}", "")
+        raise DataError(f"{path}: indexes {what}; they must be 0 to {len(indexes) - 1}, each once{remedy}")
     return order

@@ -15,13 +15,14 @@ forward, world z up. The origin is the camera.
 
 Sources: Mehta et al., 3DV 2017 (the data); Ma et al., CVPR 2021, report PCK and AUC of ContextPose on them.
 """
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from common.contextpose.evaluation import check_predictions
-from common.contextpose.image import crop_view, cropped_camera, erase, read_image
+from common.contextpose.image import LEVEL_CAMERA, crop_view, cropped_camera, erase, read_image
 from common.contextpose.labels import read_pelvis
 from common.contextpose.samples import Sample
 from common.evaluation_3dhp import ScoredSequence, tables, tables_text
@@ -38,7 +39,9 @@ from common.utils import DataError, UsageError
 
 LARGEST_MISFIT = 20.0  # pixels, in the mean; in the published annotations about 1
 BOX_SCALE = 1.2  # side of a box over the longer side of the joints' extent
-WORLD_TO_CAMERA = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # of a level camera at the origin
+# Settings that are not read here, and the values with which they ask for nothing.
+NEUTRAL = {"dataset.data_format": "", "dataset.transfer_cmu_to_human36m": False, "val.ignore_cameras": [],
+           "val.undistort_images": True, "val.with_damaged_actions": True, "val.min_n_views": 1, "val.max_n_views": 1}
 NOT_FOR_TRAINING = ("dataset.kind mpi_inf_3dhp is for evaluation only: run with --eval, or train with dataset.kind "
                     "human36m")
 
@@ -80,9 +83,11 @@ class Mpi3dhpTestViews(torch.utils.data.Dataset):
 
     def __init__(self, config, section=None, root=""):
         self.section, self.size = section or config.val, tuple(config.model.image_shape)
-        if self.section.ignore_cameras:
-            raise UsageError("val.ignore_cameras does not apply to dataset.kind mpi_inf_3dhp, which has one camera a "
-                             "sequence; leave it empty")
+        for name, neutral in NEUTRAL.items():
+            part, _, key = name.partition(".")
+            if getattr(config.dataset if part == "dataset" else self.section, key) != neutral:
+                raise UsageError(f"{name} does not apply to dataset.kind mpi_inf_3dhp, which has one undistorted "
+                                 f"picture of every frame, in folders; set it to {json.dumps(neutral)}")
         self.every = getattr(self.section, "retain_every_n_frames_in_test", 1)
         folder = Path(root, config.dataset.root)
         files = find_test_files(folder, "name its folder in dataset.root")
@@ -96,7 +101,7 @@ class Mpi3dhpTestViews(torch.utils.data.Dataset):
         self._frame, pixels, self._poses = (np.concatenate([s[key] for s in self.sequences.values()])
                                             for key in ("frames", "data_2d", "data_3d"))
         self._boxes = boxes_round(pixels)
-        self.keypoints = (self._poses[:, CONTEXTPOSE_17_FROM_MPI_INF_3DHP] @ WORLD_TO_CAMERA).astype(np.float32)
+        self.keypoints = (self._poses[:, CONTEXTPOSE_17_FROM_MPI_INF_3DHP] @ LEVEL_CAMERA).astype(np.float32)
         self.centre, self.pelvis = self._centres(config.model.volume_net.use_gt_pelvis, root)
         self._check_images()
 
@@ -158,7 +163,7 @@ class Mpi3dhpTestViews(torch.utils.data.Dataset):
     def projections(self, keys):
         """K [R|t] from world mm onto the pixels of the crops: (n, 1, 3, 4) float32."""
         cameras = [cropped_camera(self.cameras[self._name[row]], scale_box(self._box(row), self._scale()), self.size)
-                   @ WORLD_TO_CAMERA for row, _ in keys]
+                   @ LEVEL_CAMERA for row, _ in keys]
         return np.pad(cameras, ((0, 0), (0, 0), (0, 1)))[:, None].astype(np.float32)
 
     def __getitem__(self, key):
@@ -174,8 +179,7 @@ class Mpi3dhpTestViews(torch.utils.data.Dataset):
         crop, _ = crop_view(image, self.cameras[name], self._box(row), self.size, self._scale())
         projection = self.projections([key])[0]
         if self.section.erase:
-            found = np.c_[self.keypoints[row], np.ones(len(self.keypoints[row]))] @ projection[0].T
-            erase(crop, found[:, :2] / found[:, 2:])
+            erase(crop, self.keypoints[row], projection[0])
         return Sample(crop[None], projection, self.keypoints[row], self.pelvis[row], key)
 
     def report(self, predicted, keys):
@@ -187,7 +191,7 @@ class Mpi3dhpTestViews(torch.utils.data.Dataset):
         predicted = np.asarray(predicted, np.float64)
         check_predictions(predicted)
         rows = np.array([row for row, _ in keys])
-        poses = (predicted @ WORLD_TO_CAMERA.T)[:, MPI_INF_3DHP_FROM_CONTEXTPOSE_17]
+        poses = (predicted @ LEVEL_CAMERA.T)[:, MPI_INF_3DHP_FROM_CONTEXTPOSE_17]
         sequences = []
         for name, sequence in self.sequences.items():
             chosen = self._name[rows] == name

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.contextpose.image import crop_view, read_image
+from common.contextpose.image import LEVEL_CAMERA, crop_view, read_image
 from common.contextpose.pictures import pose_picture, save_picture
 from common.contextpose.samples import Sample, collate
 from common.export import CAMERA_AXES
@@ -158,11 +158,6 @@ def square_box(box):
     return np.array([top, left, top + side, left + side])
 
 
-def level_camera():
-    """R (3, 3) and t (3, 1) from the world (x right, y ahead, z up, its origin in the camera) to a level camera."""
-    return np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.zeros((3, 1))
-
-
 def pelvis_from_box(box, K, side_mm=PERSON_MM, depth=None):
     """Where the pelvis of the person in a square box (4,) tlbr is: (3,) mm in the space of a camera with K (3, 3).
 
@@ -229,13 +224,12 @@ def predict_images(model, paths, K, boxes, pelvis_depth, device, output, image_s
 
 def _joints(model, images, K, boxes, pelves, device, image_shape):
     """The network's joints (n, 17, 3), float32 world mm, for images with boxes (n, 4) tlbr and pelves (n, 3)."""
-    rotation, translation = level_camera()
     samples = []
     for row, (image, box, pelvis) in enumerate(zip(images, boxes, pelves, strict=True)):
         crop, cropped_K = crop_view(image, K, box, image_shape)
-        projection = cropped_K @ np.hstack([rotation, translation])
+        projection = np.pad(cropped_K @ LEVEL_CAMERA, ((0, 0), (0, 1)))  # the camera is at the world's origin
         samples.append(Sample(crop[None], projection[None].astype(np.float32), np.zeros((17, 3), np.float32),
-                              (rotation.T @ (pelvis - translation[:, 0])).astype(np.float32), (row, (0,))))
+                              (LEVEL_CAMERA.T @ pelvis).astype(np.float32), (row, (0,))))
     with torch.inference_mode():
         return model(*collate(samples).to(device).inputs()).keypoints.float().cpu().numpy()
 
@@ -248,8 +242,7 @@ def predictions(world, K, boxes, pelves):
     intrinsics (3, 3), and, of the joints, joint_names, parents (-1: the root), joints_left, joints_right; units,
     axes_camera, axes_world: texts}.
     """
-    rotation, translation = level_camera()
-    camera = np.asarray(world, dtype=np.float64) @ rotation.T + translation[:, 0]
+    camera = np.asarray(world, dtype=np.float64) @ LEVEL_CAMERA.T
     with np.errstate(divide="ignore", invalid="ignore"):
         homogeneous = camera @ K.T
         pixels = np.where(camera[..., 2:] > 0, homogeneous[..., :2] / homogeneous[..., 2:], np.nan)
