@@ -41,7 +41,8 @@ def test_the_published_experiments_load_and_say_everything_that_is_published(pat
     assert (config.train.batch_size, config.val.batch_size, config.batch_output) == (4, 8, True)
     assert config.model.init_weights == (path.parent.name == "eval")
     given = dict(flat(yaml.safe_load(path.read_text())))
-    ours = {"model.volume_net.use_context_attention", "train.n_iters_per_epoch", "train.backbone_epochs"}
+    ours = {"model.volume_net.use_context_attention", "train.n_iters_per_epoch", "train.backbone_epochs",
+            "train.backbone_batch_size"}
     assert set(dict(flat(to_dict(config)))) - set(given) <= ours
     assert dict(flat(to_dict(config))).items() >= given.items()
 

@@ -282,8 +282,9 @@ def test_the_newest_run_of_a_title_is_found_and_a_new_one_never_takes_its_place(
 
 
 def test_at_first_the_backbone_alone_learns_where_joints_are(make_trainer):
-    trainer = make_trainer(train__n_epochs=2, train__backbone_epochs=1, train__backbone_lr=1e-3)
+    trainer = make_trainer(train__n_epochs=2, train__backbone_epochs=1, train__backbone_batch_size=1)
     trainer._prepare()
+    assert all(len(batch) == 1 for batch in trainer._plan())
     before = weights(trainer)
     trainer._train_epoch(StopAfter(100))
     first = weights(trainer)
@@ -291,5 +292,6 @@ def test_at_first_the_backbone_alone_learns_where_joints_are(make_trainer):
     assert "backbone.final_layer.weight" in changed and all(name.startswith("backbone.") for name in changed)
     trainer._train_epoch(StopAfter(100))
     second = weights(trainer)
+    assert any(len(batch) == 2 for batch in trainer._plan())
     assert torch.equal(first["backbone.final_layer.weight"], second["backbone.final_layer.weight"])
     assert not torch.equal(first["volume_net.output_layer.weight"], second["volume_net.output_layer.weight"])

@@ -34,7 +34,7 @@ class BackboneConfig:
     num_joints: int = 17
     num_layers: int = _choice(152, *DEPTHS)
     init_weights: bool = False  # load `checkpoint`
-    fix_weights: bool = False  # leave the backbone as it is while training
+    fix_weights: bool = False  # leave the backbone as it is while training (after train.backbone_epochs)
     checkpoint: str = ""
 
 
@@ -132,7 +132,8 @@ class TrainConfig(_LoaderConfig):
     backbone_lr: float = 1e-4
     backbone_lr_step: list[int] = _list(1000)
     backbone_lr_factor: float = 0.1
-    backbone_epochs: int = 0  # ours: so many epochs at first, the backbone alone learns where joints are in the images
+    backbone_epochs: int = 0  # ours: for so many epochs at first the backbone alone learns where joints are in images
+    backbone_batch_size: int | None = None  # ours: in these epochs; None: batch_size
     process_features_lr: float = 1e-3
     volume_net_lr: float = 1e-3
     volume_net_lr_step: list[int] = _list(1000)
@@ -227,8 +228,10 @@ def check(config):
         _check_section(place, getattr(config, place))
     if config.model.backbone.num_joints != 17:
         raise UsageError(f"model.backbone.num_joints must be 17, not {config.model.backbone.num_joints}")
-    if config.train.backbone_epochs and config.model.backbone.fix_weights:
-        raise UsageError("train.backbone_epochs and model.backbone.fix_weights exclude each other")
+    for name in ("backbone_batch_size", "n_iters_per_epoch"):
+        number = getattr(config.train, name)
+        if number is not None and number < 1:
+            raise UsageError(f"train.{name} must be more than 0, not {number}")
     if config.loss.criterion == "MSESmooth" and config.loss.mse_smooth_threshold <= 0:
         raise UsageError("loss.criterion MSESmooth needs loss.mse_smooth_threshold above 0")
 
@@ -250,13 +253,10 @@ def section_of(config, place):
 
 
 def _check_section(place, section):
-    """Refuse numbers of views and batches that cannot be."""
+    """Refuse numbers of views that cannot be."""
     low, high = section.min_n_views, section.max_n_views
     if not 1 <= low <= high:
         raise UsageError(f"{place}.min_n_views must be from 1 to {place}.max_n_views, not {low} with {high}")
-    batches = getattr(section, "n_iters_per_epoch", None)
-    if batches is not None and batches < 1:
-        raise UsageError(f"{place}.n_iters_per_epoch must be more than 0, not {section.n_iters_per_epoch}")
 
 
 # Settings of the published files that change no result: of heatmaps, which nothing but the pictures shows; of the order

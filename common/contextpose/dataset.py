@@ -222,9 +222,10 @@ class Human36MViews(Dataset):
                 if not self.pictures.has(name):
                     raise DataError(f"{self.pictures.where(name)}: no such image; {AGAIN}")
 
-    def plan(self, seed, epoch, rank=0, world_size=1):
+    def plan(self, seed, epoch, rank=0, world_size=1, batch_size=None):
         """The batches of process `rank` of `world_size` in an epoch, lists of keys with one number of views a batch.
 
+        batch_size: samples of a process's batch, unless those of the settings.
         They are a function of the arguments and the settings. All processes have as many batches, in which no row
         stands twice; rows go in their order or, with shuffle, in another every epoch; there are n_iters_per_epoch
         batches, else n_objects_per_epoch over the batch size, and never more than one pass over the rows. With
@@ -239,8 +240,9 @@ class Human36MViews(Dataset):
         # Views in the order in which they are taken, those that a row lacks at the end.
         liking = rng.random(self.available.shape) if section.randomize_n_views else np.zeros(self.available.shape)
         preferred = np.argsort(np.where(self.available, liking, np.inf), axis=1, kind="stable")
-        batches, place, needed = [], 0, section.batch_size * world_size
-        while place < len(order) and len(batches) < self._batches_wanted():
+        batch_size = batch_size or section.batch_size
+        batches, place, needed = [], 0, batch_size * world_size
+        while place < len(order) and len(batches) < self._batches_wanted(batch_size):
             number = rng.integers(section.min_n_views, most + 1) if section.randomize_n_views else most
             rows = np.zeros(0, dtype=int)
             while len(rows) < needed and place < len(order):
@@ -257,11 +259,11 @@ class Human36MViews(Dataset):
                              "or fewer processes")
         return batches
 
-    def _batches_wanted(self):
+    def _batches_wanted(self, batch_size):
         wanted = getattr(self.section, "n_iters_per_epoch", None)
         if wanted is None:
             objects = getattr(self.section, "n_objects_per_epoch", len(self))
-            wanted = max(objects // self.section.batch_size, 1)
+            wanted = max(objects // batch_size, 1)
         return wanted
 
 

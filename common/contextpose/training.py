@@ -23,17 +23,17 @@ from common.engine import StopSignals, autocast
 from common.utils import CheckpointError, Interrupted, SuiteError, progress, require
 
 ANGLES = 1  # sets the random numbers of the volumes' angles apart from those of the batches
-PLAN_SETTINGS = ("batch_size", "shuffle", "randomize_n_views", "min_n_views", "max_n_views", "n_objects_per_epoch",
-                 "n_iters_per_epoch", "ignore_cameras", "with_damaged_actions")
+PLAN_SETTINGS = ("batch_size", "backbone_epochs", "backbone_batch_size", "shuffle", "randomize_n_views", "min_n_views",
+                 "max_n_views", "n_objects_per_epoch", "n_iters_per_epoch", "ignore_cameras", "with_damaged_actions")
 HEADLINES = {"mpjpe_mm": "MPJPE", "absolute_mpjpe_mm": "absolute"}
 
 
 def make_optimizers(model, settings):
-    """Adam for the backbone, None where it is fixed, and Adam for the rest; settings: section `train`."""
+    """Adam for the backbone, None where it stays fixed, and Adam for the rest; settings: section `train`."""
     # One pass over the weights instead of ten; there is no such kernel for MPS in all versions of torch.
     options = {"fused": next(model.parameters()).device.type in ("cpu", "cuda")}
     two = None
-    if not model.backbone_is_fixed:
+    if settings.backbone_epochs or not model.backbone_is_fixed:
         two = torch.optim.Adam(model.backbone.parameters(), lr=settings.backbone_lr, **options)
     three = torch.optim.Adam([{"params": model.process_features.parameters(), "lr": settings.process_features_lr},
                               {"params": model.volume_net.parameters(), "lr": settings.volume_net_lr}], **options)
@@ -134,6 +134,7 @@ class Trainer:
         started = time.monotonic()
         for schedule in filter(None, self.schedules):
             schedule.set_epoch(self.epoch)
+        self.model.fix_backbone(self.config.model.backbone.fix_weights and not self.on_backbone())
         self.model.backbone.final_layer.requires_grad_(self.on_backbone())
         try:
             self._train_batches(stop)
@@ -171,7 +172,9 @@ class Trainer:
 
     def _plan(self):
         """This process's batches of the present epoch."""
-        return self.loader.dataset.plan(self.options.seed, self.epoch, self.processes.rank, self.processes.world_size)
+        size = self.config.train.backbone_batch_size if self.on_backbone() else None
+        return self.loader.dataset.plan(self.options.seed, self.epoch, self.processes.rank, self.processes.world_size,
+                                        size)
 
     def _step(self, batch, number=0):
         """One step of the optimisers: {name: loss}, or None where the losses are not finite and nothing changed.
