@@ -6,6 +6,7 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 
 from common.utils import SuiteError
 
@@ -23,16 +24,26 @@ def start_worker():
 
 
 @contextlib.contextmanager
-def _without_interrupt():
-    """Hold Ctrl-C back while processes start: they inherit that, and would print a traceback before they ignore it."""
+def without_interrupt():
+    """Hold Ctrl-C back while processes start: they inherit that, and would print a traceback before they ignore it.
+
+    It takes effect here at the end. To be used in the main thread, for nothing that takes long.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # it would be started with the first process, and unblocks Ctrl-C after that
+    came = []
+    # What is blocked is inherited, but blocked in one thread only: another one of this process would take the signal.
+    handler = signal.signal(signal.SIGINT, lambda *_: came.append(True))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def run_all(function, items, jobs):
@@ -50,7 +61,7 @@ def run_all(function, items, jobs):
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context, initializer=start_worker)
     try:
-        with _without_interrupt():
+        with without_interrupt():
             futures = {pool.submit(function, item): item for item in items}
         for future in as_completed(futures):
             yield futures[future], future.result()

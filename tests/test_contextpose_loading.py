@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from test_contextpose_dataset import opened
 
 from common.contextpose.loading import Loader
 from common.contextpose.samples import Sample
+from common.parallel import without_interrupt
 from common.utils import DataError, SuiteError
 
 PARENT = """
@@ -22,9 +24,13 @@ import multiprocessing, sys, time
 sys.path[:0] = ["tests", "."]
 from test_contextpose_loading import Signalled, Loader
 if __name__ == "__main__":
-    for batch in Loader(Signalled(), 2, "cpu").epoch([[(row, (0,))] for row in range(99)]):
-        print(len(batch.keys), *[child.pid for child in multiprocessing.active_children()], flush=True)
-        time.sleep(60)
+    print("starting", flush=True)
+    try:
+        for batch in Loader(Signalled(), 2, "cpu").epoch([[(row, (0,))] for row in range(99)]):
+            print(len(batch.keys), *[child.pid for child in multiprocessing.active_children()], flush=True)
+            time.sleep(60)
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
 """
 
 
@@ -116,6 +122,7 @@ def test_workers_end_with_a_parent_that_is_killed():
     parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, env=script_environment(), text=True,
                               stdout=subprocess.PIPE)
     try:
+        assert parent.stdout.readline() == "starting\n"
         _, *children = map(int, parent.stdout.readline().split())
         assert len(children) == 2 and all(map(runs, children))
     finally:
@@ -125,3 +132,34 @@ def test_workers_end_with_a_parent_that_is_killed():
     while any(map(runs, children)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(map(runs, children))
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Ctrl-C cannot be held back here")
+def test_ctrl_c_while_workers_start_is_answered_by_one_process():
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, env=script_environment(), text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        assert parent.stdout.readline() == "starting\n"
+        time.sleep(0.5)  # the server of the workers imports what they need
+        os.killpg(parent.pid, signal.SIGINT)
+        assert parent.communicate(timeout=30) == ("", "interrupted\n")
+    finally:
+        parent.kill()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Ctrl-C cannot be held back here")
+def test_ctrl_c_is_held_back_in_all_threads_and_comes_at_the_end():
+    other, reached = threading.Event(), []
+    thread = threading.Thread(target=other.wait)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            with without_interrupt():
+                os.kill(os.getpid(), signal.SIGINT)  # blocked here, so that the other thread takes it
+                time.sleep(0.05)
+                reached.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    finally:
+        other.set()
+        thread.join()
+    assert reached == [True] and signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from common.contextpose.samples import collate
-from common.parallel import start_worker
+from common.parallel import start_worker, without_interrupt
 from common.utils import SuiteError, progress, require
 
 PRELOADED = ["torch", "numpy", "cv2"]  # what workers would take seconds to import
@@ -130,11 +130,13 @@ class Loader:
 
     def _read(self):
         """Generate the batches as the workers make them."""
-        wanted = min(self.num_workers, len(self._batches))
+        wanted, starting = min(self.num_workers, len(self._batches)), contextlib.nullcontext()
         if self._loader is None or self._loader.num_workers < wanted:
             self.close()
             self._loader = self._make(wanted)
-        iterator, killed = iter(self._loader), False
+            starting = without_interrupt() if wanted else starting
+        with starting:  # the server that forks workers inherits it, and they from it
+            iterator, killed = iter(self._loader), False
         try:
             while (batch := next(iterator, None)) is not None:
                 if isinstance(batch, _Failure):
