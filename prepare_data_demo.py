@@ -35,7 +35,7 @@ RAW_RECIPE = 1  # the same for the raw trees
 FRAMES = 300
 # Per raw dataset: the usual folder and frames per sequence, what writes it, and what reads it.
 RAW = {"3dhp": (Path("data/raw/mpi_inf_3dhp"), FRAMES, write_mpi_inf_3dhp, "prepare_data_3dhp.py --source"),
-       "h36m": (Path("data/raw/human36m"), 130, write_h36m, "prepare_data_h36m.py --images --raw")}
+       "h36m": (Path("data/raw/human36m"), 65, write_h36m, "prepare_data_h36m.py --images --raw")}
 IMAGES = 10
 RAW_MARK = "demo.npz"  # says that a raw tree is made of demo people, and with which settings
 TRIALS = ("", " 1")  # Human3.6M, too, holds every action twice: `Walking` and `Walking 1`
@@ -49,7 +49,7 @@ def get_args():
     parser.add_argument("--seed", type=natural, default=0, metavar="N",
                         help="another seed, other motions of the same people (default: 0)")
     parser.add_argument("--frames", type=positive, metavar="N",
-                        help="frames per sequence, 50 a second (default: 300; of --raw h36m, with its pictures, 130)")
+                        help="frames per sequence, 50 a second (default: 300; of --raw h36m, with its pictures, 65)")
     parser.add_argument("--images", type=positive, nargs="?", const=IMAGES, metavar="N",
                         help="of --raw 3dhp: pictures of N frames of each test sequence, which alone are valid then "
                              f"(N: {IMAGES} unless given; 0.5 MB each)")

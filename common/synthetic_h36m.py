@@ -13,6 +13,7 @@ from common.h36m_raw import (
     CAMERAS,
     FPS,
     SEQUENCES,
+    SUBJECTS,
     archive_folder,
     archive_name,
     file_name,
@@ -31,7 +32,7 @@ from common.video import open_writer
 MOTIONS = dict(zip(ACTIONS, ("Turning", "Waving", "Phoning", "Waving", "Phoning", "Turning", "Crouching", "SittingDown",
                              "SittingDown", "Phoning", "Reaching", "Turning", "Walking", "Walking", "Walking"),
                    strict=True))
-DEMO_SUBJECTS, DEMO_SEQUENCES = ("S1", "S5", "S9"), ("Greeting-1", "Walking-1")
+DEMO_SUBJECTS, DEMO_SEQUENCES = SUBJECTS, ("Greeting-1", "Walking-1")
 CDF_FLOAT = 44
 MODIFIED = 10**9  # seconds since 1970 of all members: the same people give the same bytes
 
@@ -118,7 +119,7 @@ def pack(archive, folder, place):
                 tar.add(folder / place, place, filter=plain)
 
 
-def write_h36m(folder, frames=130, seed=0, subjects=DEMO_SUBJECTS, sequences=DEMO_SEQUENCES):
+def write_h36m(folder, frames=65, seed=0, subjects=DEMO_SUBJECTS, sequences=DEMO_SEQUENCES):
     """Write a miniature of the raw Human3.6M: the archives `Videos_S1.tgz` and so on; see `common.h36m_raw`.
 
     frames: per sequence, 50 a second; pictures have the size of the real ones, 1000 x 1002 or 1000 x 1000. Source of

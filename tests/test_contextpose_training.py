@@ -14,8 +14,9 @@ from common.contextpose.config import load_config
 from common.contextpose.dataset import Human36MViews, limb_lengths
 from common.contextpose.loading import Loader
 from common.contextpose.model import ContextPose
+from common.contextpose.optimisers import Schedule
 from common.contextpose.runs import RunFolder, find_run, new_run
-from common.contextpose.training import Schedule, Trainer
+from common.contextpose.training import Trainer
 from common.contextpose.volumetric import cuboid_points
 from common.distributed import Processes
 from common.utils import Interrupted, SuiteError

@@ -3,8 +3,6 @@
 Nothing is drawn from a running random state: the batches of an epoch and the angles of its volumes follow from the seed
 and the epoch. A checkpoint that says how far its epoch is is therefore all that an exact continuation needs.
 """
-import bisect
-import collections
 import math
 import time
 from pathlib import Path
@@ -17,6 +15,7 @@ from common.contextpose.config import to_dict
 from common.contextpose.evaluation import write_results
 from common.contextpose.inference import evaluate
 from common.contextpose.loss import heatmap_loss, training_loss
+from common.contextpose.optimisers import Schedule, check_moments, make_optimizers
 from common.contextpose.pictures import training_pictures
 from common.contextpose.runs import METRICS, STATE, WEIGHTS
 from common.engine import StopSignals, autocast
@@ -26,47 +25,6 @@ ANGLES = 1  # sets the random numbers of the volumes' angles apart from those of
 PLAN_SETTINGS = ("batch_size", "backbone_epochs", "backbone_batch_size", "shuffle", "randomize_n_views", "min_n_views",
                  "max_n_views", "n_objects_per_epoch", "n_iters_per_epoch", "ignore_cameras", "with_damaged_actions")
 HEADLINES = {"mpjpe_mm": "MPJPE", "absolute_mpjpe_mm": "absolute"}
-
-
-def make_optimizers(model, settings):
-    """Adam for the backbone, None where it stays fixed, and Adam for the rest; settings: section `train`."""
-    # One pass over the weights instead of ten; there is no such kernel for MPS in all versions of torch.
-    options = {"fused": next(model.parameters()).device.type in ("cpu", "cuda")}
-    two = None
-    if settings.backbone_epochs or not model.backbone_is_fixed:
-        two = torch.optim.Adam(model.backbone.parameters(), lr=settings.backbone_lr, **options)
-    three = torch.optim.Adam([{"params": model.process_features.parameters(), "lr": settings.process_features_lr},
-                              {"params": model.volume_net.parameters(), "lr": settings.volume_net_lr}], **options)
-    return two, three
-
-
-def _check_moments(optimizer, state):
-    """ValueError unless the moments in an optimiser's state have the shapes of its weights."""
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for number, moments in state["state"].items():
-        if number >= len(weights) or moments["exp_avg"].shape != weights[number].shape:
-            raise ValueError("it is of another network")
-
-
-class Schedule:
-    """MultiStepLR of one optimiser: every rate times `factor` once an epoch of `milestones` is reached."""
-
-    def __init__(self, optimizer, milestones, factor):
-        self.optimizer, self.milestones, self.factor = optimizer, sorted(milestones), factor
-        self.base, self.epoch = [group["lr"] for group in optimizer.param_groups], 0
-
-    def set_epoch(self, epoch):
-        """Set the rates of an epoch, counted from 0."""
-        self.epoch = epoch
-        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
-            group["lr"] = group["initial_lr"] = base
-            group["lr"] *= self.factor ** bisect.bisect_right(self.milestones, epoch)
-
-    def state_dict(self):
-        """What torch's MultiStepLR would save."""
-        return {"milestones": collections.Counter(self.milestones), "gamma": self.factor, "base_lrs": self.base,
-                "last_epoch": self.epoch, "_step_count": self.epoch + 1,
-                "_last_lr": [group["lr"] for group in self.optimizer.param_groups]}
 
 
 class Sums:
@@ -236,15 +194,16 @@ class Trainer:
     # ---- the end of an epoch
 
     def _end_epoch(self, minutes, stop):
-        metrics, losses = self._validate(stop), self.losses
+        losses, skipped = self.losses, self.losses["skipped"]
+        only_backbone = self.epoch <= self.config.train.backbone_epochs
+        metrics = {} if only_backbone else self._validate(stop)  # the rest of the network knows nothing yet
         if self.processes.is_main:
-            skipped = losses["skipped"]
             errors = " ".join(f"{title} {metrics[name]:.1f}" for name, title in HEADLINES.items() if name in metrics)
             rates = " ".join(f"{optimizer.param_groups[-1]['lr']:g}" for optimizer in filter(None, self.optimizers))
-            train = f"{losses['joint_px']:.1f} px" if "joint_px" in losses else f"{losses['joint_l2_mm']:.1f}"
-            print(f"[{self.epoch}] time {minutes:.2f} lr {rates} loss {losses['loss']:.3f} train {train} "
-                  f"valid {errors} waited for data {self.loader.waited_share():.0%}"
-                  f"{f' skipped {skipped} batches' if skipped else ''}", flush=True)
+            result = (f"backbone: joints {losses['joint_px']:.1f} px off" if only_backbone else
+                      f"train {losses['joint_l2_mm']:.1f} valid {errors}")
+            print(f"[{self.epoch}] time {minutes:.2f} lr {rates} loss {losses['loss']:.3f} {result} waited for data "
+                  f"{self.loader.waited_share():.0%}{f' skipped {skipped} batches' if skipped else ''}", flush=True)
             writer = self._tensorboard()
             for name, value in losses.items():
                 writer.add_scalar(f"train/{name}", value, self.epoch)
@@ -266,7 +225,8 @@ class Trainer:
     def _validate_unmeasured(self, stop):
         """Validate the checkpoint that this run goes on from, if it was stopped before that."""
         newest = self.run.checkpoint(self.epoch - 1)
-        if self.epoch and not self.sums.batches and not (newest / METRICS).is_file():
+        if self.epoch > self.config.train.backbone_epochs and not self.sums.batches and not (
+                newest / METRICS).is_file():
             self._end_epoch(0.0, stop)
 
     # ---- logs
@@ -324,7 +284,7 @@ class Trainer:
         try:
             if state is None:
                 raise ValueError("the backbone was fixed before")
-            _check_moments(optimizer, state)
+            check_moments(optimizer, state)
             rates = [group["lr"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
