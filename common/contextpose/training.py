@@ -117,7 +117,7 @@ class Trainer:
         for batch in self.loader.epoch(plan, skip=self.sums.batches):
             if self.processes.any(stop.requested):
                 raise Interrupted
-            parts = self._step(batch, self.epoch * len(plan) + self.sums.batches)
+            parts = self._step(batch)
             self.sums.batches += 1
             if parts is not None:
                 self.sums.add(parts, len(batch.keys))
@@ -134,11 +134,12 @@ class Trainer:
         return self.loader.dataset.plan(self.options.seed, self.epoch, self.processes.rank, self.processes.world_size,
                                         size)
 
-    def _step(self, batch, number=0):
-        """One step of the optimisers: {name: loss}, or None where the losses are not finite and nothing changed.
+    def _number(self):
+        """A number of the next batch that grows over all epochs: none of them has more batches than rows."""
+        return self.epoch * len(self.loader.dataset) + self.sums.batches
 
-        number: of the batch, counted from 0 over all epochs.
-        """
+    def _step(self, batch):
+        """One step of the optimisers: {name: loss}, or None where the losses are not finite and nothing changed."""
         config = self.config
         before = [buffer.clone() for buffer in self._buffers]
         for optimizer in filter(None, self.optimizers):
@@ -154,7 +155,7 @@ class Trainer:
             return None
         for optimizer in filter(None, self.optimizers):
             optimizer.step()
-        self._log_batch(batch, output, values, number)
+        self._log_batch(batch, output, values)
         return values
 
     def on_backbone(self):
@@ -224,16 +225,20 @@ class Trainer:
 
     def _validate_unmeasured(self, stop):
         """Validate the checkpoint that this run goes on from, if it was stopped before that."""
-        newest = self.run.checkpoint(self.epoch - 1)
-        if self.epoch > self.config.train.backbone_epochs and not self.sums.batches and not (
-                newest / METRICS).is_file():
-            self._end_epoch(0.0, stop)
+        if self.epoch <= self.config.train.backbone_epochs or self.sums.batches:
+            return
+        if not self.processes.share((self.run.checkpoint(self.epoch - 1) / METRICS).is_file()):
+            if self.losses:
+                self._end_epoch(0.0, stop)
+            else:  # a published checkpoint, which does not know them
+                self._validate(stop)
 
     # ---- logs
 
-    def _log_batch(self, batch, output, values, number):
+    def _log_batch(self, batch, output, values):
         if not self.processes.is_main:
             return
+        number = self._number()
         for name, value in values.items():
             self._tensorboard().add_scalar(f"batch/{name}", value, number)
         if output is not None and self.config.vis_freq and self.sums.batches % self.config.vis_freq == 0:
@@ -245,8 +250,7 @@ class Trainer:
             from torch.utils.tensorboard import SummaryWriter
 
             # What a killed run logged after its last checkpoint is logged again.
-            done = self.epoch * len(self._plan()) + self.sums.batches
-            self._writer = SummaryWriter(self.run.path / "tensorboard", purge_step=done)
+            self._writer = SummaryWriter(self.run.path / "tensorboard", purge_step=self._number())
         return self._writer
 
     # ---- checkpoints
