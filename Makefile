@@ -36,6 +36,7 @@ demo-contextpose: .venv/ready
 	$(BIN)/python prepare_data_h36m.py --images --raw output/contextpose/raw --output output/contextpose/human36m
 	$(CONTEXTPOSE)
 	$(CONTEXTPOSE) --eval
+	$(CONTEXTPOSE) --eval --set val.max_n_views=1 --output output/contextpose/one_view
 	$(CONTEXTPOSE) --predict output/contextpose/human36m/processed/S9/Greeting-1/imageSequence-undistorted/60457274 \
 		--intrinsics 1145.5,1144.8,515.0,501.9 --boxes 350,145,800,560 --output output/contextpose/poses
 
