@@ -5,7 +5,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from common.contextpose.config import Config, as_config, load_config, to_dict
+from common.contextpose.config import Config, as_config, load_config, to_dict, without_effect
 from common.settings import known_keys, nearest_key
 from common.utils import DependencyError, UsageError
 
@@ -45,6 +45,16 @@ def test_the_published_experiments_load_and_say_everything_that_is_published(pat
             "train.backbone_batch_size"}
     assert set(dict(flat(to_dict(config)))) - set(given) <= ours
     assert dict(flat(to_dict(config))).items() >= given.items()
+
+
+def test_the_demo_uses_every_setting_that_it_changes():
+    path = ROOT / "experiments/demo/contextpose.yaml"
+    assert not without_effect(load_config(path))
+
+
+def test_settings_that_change_no_result_are_known():
+    changed = ["model.heatmap_shape=[7, 9]", "val.shuffle=true", "dataset.extra_root=elsewhere", "train.batch_size=7"]
+    assert without_effect(load_config(None, changed)) == ["dataset.extra_root", "val.shuffle", "model.heatmap_shape"]
 
 
 def test_a_file_that_is_written_back_gives_the_same_configuration(tmp_path):
