@@ -188,6 +188,10 @@ def test_what_is_missing_is_named(settings, tmp_path):
         run(*flags_of(settings), "--logdir", tmp_path, "--eval")
     with pytest.raises(CheckpointError, match="none.pth"):
         run(*flags_of(settings), "--logdir", tmp_path, "--eval", "--weights", "none.pth")
+    with pytest.raises(CheckpointError, match="model.init_weights=false"):
+        run(*flags_of([*settings, "model.checkpoint=none.pth"], EVAL), "--logdir", tmp_path, "--eval")
+    with pytest.raises(CheckpointError, match="model.backbone.init_weights=false"):
+        run(*flags_of([*settings, "model.backbone.init_weights=true"]), "--logdir", tmp_path)
     with pytest.raises(DataError, match="labels.npy"):
         run(*flags_of([*settings, "dataset.train_labels_path=labels.npy"]), "--logdir", tmp_path)
 

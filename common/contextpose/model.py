@@ -23,7 +23,7 @@ from common.contextpose.volumetric import (
     soft_argmax,
     unproject,
 )
-from common.utils import UsageError
+from common.utils import CheckpointError, UsageError
 
 VOLUME_CHANNELS = 32  # of the features that are unprojected
 JOINTS = 17
@@ -133,6 +133,9 @@ def load_initial_weights(model, root="", notice=print):
         if not section.checkpoint:
             raise UsageError(f"{place}.init_weights is true, but {place}.checkpoint names no file")
         path = Path(root) / section.checkpoint
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such checkpoint; put the published one there, or start without it: "
+                                  f"--set {place}.init_weights=false")
         if section is settings:
             load_weights(model, path)
         else:

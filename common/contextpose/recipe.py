@@ -17,7 +17,7 @@ from common.contextpose.training import Trainer
 from common.cpu import has_bfloat16
 from common.engine import StopSignals
 from common.folders import only_run
-from common.utils import UsageError
+from common.utils import CheckpointError, UsageError
 
 STRIDE = 32  # of the backbone: other images would be padded, and joints looked for beside where they are
 
@@ -86,7 +86,11 @@ def chosen_weights(args, config):
     if config.model.init_weights:
         if not config.model.checkpoint:
             raise UsageError("model.init_weights is true, but model.checkpoint names no file")
-        return Path(config.azureroot) / config.model.checkpoint
+        path = Path(config.azureroot) / config.model.checkpoint
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such checkpoint; put the published one there, take another by --weights "
+                                  f"FILE, or the newest of {config.logdir} by --set model.init_weights=false")
+        return path
     return required_run(config.logdir, config.title).newest() / WEIGHTS
 
 
