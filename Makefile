@@ -41,7 +41,7 @@ demo-contextpose: .venv/ready
 		--intrinsics 1145.5,1144.8,515.0,501.9 --boxes 350,145,800,560 --output output/contextpose/poses
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Fixtures: tiny demo people, a hand-made HumanEva-like dataset, and scripts run as processes."""
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,11 @@ except ImportError:
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 TINY = ["-arc", "3,3", "-ch", "4", "-b", "64", "--no-tensorboard", "--device", "cpu"]
+
+
+def pytest_configure():
+    """Take Ctrl-C as a terminal's programs do: a job in the background ignores it, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class ScriptResult:

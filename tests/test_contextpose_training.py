@@ -240,14 +240,14 @@ def test_a_published_state_without_ours_goes_on_after_its_epoch(make_trainer):
 
 
 def test_the_best_and_the_last_checkpoints_are_kept(make_trainer):
-    trainer = make_trainer(train__n_epochs=2)
+    trainer = make_trainer(train__n_epochs=1)
     trainer.train()
     (trainer.run.checkpoint(0) / "metric.json").write_text('{"mpjpe_mm": 0}')
-    resumed = make_trainer(train__n_epochs=4)
+    resumed = make_trainer(train__n_epochs=3)
     resumed.options.keep = 1
     resumed.resume(trainer.run.newest())
     resumed.train()
-    assert resumed.run.epochs() == [0, 3]
+    assert resumed.run.epochs() == [0, 2]
 
 
 def test_pictures_and_losses_reach_tensorboard(make_trainer):

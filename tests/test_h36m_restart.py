@@ -102,8 +102,8 @@ def test_a_full_disk_is_one_line_and_leaves_what_is_whole(raw_h36m, made_h36m, t
             raise OSError(errno.ENOSPC, "No space left on device")
         write_jpeg(path, rgb)
 
-    write_jpeg = h36m_images._write_jpeg
-    monkeypatch.setattr(h36m_images, "_write_jpeg", write)
+    write_jpeg = h36m_images.write_jpeg
+    monkeypatch.setattr(h36m_images, "write_jpeg", write)
     with pytest.raises(WriteError, match="S1/Walking-1: could not be written .No space left on device.; free space"):
         prepare(raw_h36m, tmp_path, "--allow-missing")
     assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]

@@ -70,7 +70,7 @@ def train(args, config, processes):
     with only_run(run.path) if processes.is_main else contextlib.nullcontext():
         if found:
             say(f"INFO: going on with {found} (--fresh starts a new run)")
-            changed = differences(to_dict(config), run.settings() or {})
+            changed = [name for name in differences(to_dict(config), run.settings() or {}) if name != "logdir"]
             if changed:
                 say(f"INFO: with other settings than before: {', '.join(changed)}")
             trainer.resume(found)
