@@ -35,6 +35,17 @@ COCO_17_NAMES = [
     "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
     "right_ankle",
 ]
+# AlphaPose's and MMPose's Halpe-26: COCO-17, then head, neck, hip and feet; OpenPose's BODY_25.
+HALPE_26_NAMES = [
+    *COCO_17_NAMES, "head_top", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe",
+    "left_heel", "right_heel",
+]
+BODY_25_NAMES = [
+    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "hip",
+    "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye",
+    "right_ear", "left_ear", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe",
+    "right_heel",
+]
 MPII_16_NAMES = [
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "neck",
     "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
@@ -51,6 +62,8 @@ CONTEXTPOSE_LIMBS = [(0, 1), (1, 2), (2, 6), (5, 4), (4, 3), (3, 6), (6, 7), (7,
 
 CONTEXTPOSE_17_PARENTS = [1, 2, 6, 6, 3, 4, -1, 6, 7, 16, 11, 12, 8, 8, 13, 14, 8]
 COCO_17_PARENTS = [-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14]
+HALPE_26_PARENTS = [18, 0, 0, 1, 2, 18, 18, 5, 6, 7, 8, 19, 19, 11, 12, 13, 14, 0, 19, -1, 15, 16, 15, 16, 15, 16]
+BODY_25_PARENTS = [1, 8, 1, 2, 3, 1, 5, 6, -1, 8, 9, 10, 8, 12, 13, 0, 0, 15, 16, 14, 14, 14, 11, 11, 11]
 MPII_16_PARENTS = [1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 7, 7, 13, 14]
 
 
@@ -72,6 +85,8 @@ HUMANEVA_15 = _skeleton([-1, 0, 1, 2, 3, 1, 5, 6, 0, 8, 9, 0, 11, 12, 1], HUMANE
 HUMANEVA_20 = _skeleton([-1, 0, 1, 2, 3, 4, 1, 6, 7, 8, 0, 10, 11, 12, 0, 14, 15, 16, 1, 18], HUMANEVA_20_NAMES)
 MPI_INF_3DHP_17 = _skeleton([1, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, -1, 14, 1], MPI_INF_3DHP_NAMES)
 COCO_17 = _skeleton(COCO_17_PARENTS, COCO_17_NAMES)
+HALPE_26 = _skeleton(HALPE_26_PARENTS, HALPE_26_NAMES)
+BODY_25 = _skeleton(BODY_25_PARENTS, BODY_25_NAMES)
 MPII_16 = _skeleton(MPII_16_PARENTS, MPII_16_NAMES)
 CONTEXTPOSE_17 = _skeleton(CONTEXTPOSE_17_PARENTS, CONTEXTPOSE_17_NAMES)
 CONTEXTPOSE_PELVIS = CONTEXTPOSE_17.root()
@@ -79,10 +94,25 @@ CONTEXTPOSE_PELVIS = CONTEXTPOSE_17.root()
 # HumanEva-15 joints from COCO-17 detections: each is the mean of the COCO joints listed (GLA-GCN's HumanEva script).
 HUMANEVA_15_FROM_COCO_17 = [[11, 12], [5, 6], [5], [7], [9], [6], [8], [10], [11], [13], [15], [12], [14], [16], [0]]
 
-# Human3.6M-17 joints from MPII-16 detections; the spine is halfway between pelvis and thorax.
+# Human3.6M-17 joints from the layouts of 2D detectors; where a layout has no spine, it is halfway between pelvis and
+# thorax, and where it has no head, that is between the eyes (the neck, which Human3.6M has in the face, is the nose).
 H36M_17_FROM_MPII_16 = [[6], [2], [1], [0], [3], [4], [5], [6, 7], [7], [8], [9], [13], [14], [15], [12], [11], [10]]
-# Maps that apply to the data before the network: {(joints of the detections, joints of the poses): (name, groups)}.
-LAYOUT_MAPS = {(16, 17): ("MPII-16 to Human3.6M-17", H36M_17_FROM_MPII_16)}
+H36M_17_FROM_COCO_17 = [[11, 12], [12], [14], [16], [11], [13], [15], [5, 6, 11, 12], [5, 6], [0], [1, 2], [5], [7], [9],
+                        [6], [8], [10]]
+H36M_17_FROM_HALPE_26 = [[19], [12], [14], [16], [11], [13], [15], [18, 19], [18], [0], [17], [5], [7], [9], [6], [8], [10]]
+H36M_17_FROM_BODY_25 = [[8], [9], [10], [11], [12], [13], [14], [1, 8], [1], [0], [15, 16], [5], [6], [7], [2], [3], [4]]
+COCO_17_FROM_BODY_25 = [[BODY_25_NAMES.index(name)] for name in COCO_17_NAMES]
+
+# The layouts of 2D joints by the names that metadata give them, and the maps from one to the other: each joint is the
+# mean of a group of joints of the first.
+LAYOUTS = {"h36m": H36M_17, "coco": COCO_17, "mpii": MPII_16, "humaneva15": HUMANEVA_15, "humaneva20": HUMANEVA_20,
+           "halpe26": HALPE_26, "body25": BODY_25}
+LAYOUT_MAPS = {
+    ("mpii", "h36m"): H36M_17_FROM_MPII_16, ("coco", "h36m"): H36M_17_FROM_COCO_17,
+    ("halpe26", "h36m"): H36M_17_FROM_HALPE_26, ("body25", "h36m"): H36M_17_FROM_BODY_25,
+    ("halpe26", "coco"): [[joint] for joint in range(17)], ("body25", "coco"): COCO_17_FROM_BODY_25,
+    ("coco", "humaneva15"): HUMANEVA_15_FROM_COCO_17,
+}
 # MPI-INF-3DHP's 17 joints out of ContextPose's, and back, by name and these likenesses. The places are not quite the
 # same, and PCK and AUC count that as error: of two people scaled to `univ_annot3`'s 92 cm from knee to neck, the top of
 # the head was 25 cm above the neck (Human3.6M's head: 17), hips 23 cm apart (27), shins 35 cm long (44).
@@ -101,16 +131,15 @@ def layout_matrix(groups, joints_in):
     return matrix
 
 
-def detection_skeleton(layout_name, num_joints, kps_left, kps_right):
-    """The skeleton to draw 2D detections with, or None where the layout is not known.
+def identify_layout(name, num_joints, left, right):
+    """The name in `LAYOUTS` of 2D joints, or None where it is none of them.
 
-    Several layouts have 17 joints: the name decides first, then the left and right joints given in the metadata.
+    Several layouts have 17 joints: the name in the metadata decides first, then the left and right joints given there.
     """
-    known = {"h36m": H36M_17, "coco": COCO_17, "mpii": MPII_16, "humaneva15": HUMANEVA_15, "humaneva20": HUMANEVA_20}
-    if layout_name in known and known[layout_name].num_joints() == num_joints:
-        return known[layout_name]
-    for skeleton in known.values():
+    if name in LAYOUTS and LAYOUTS[name].num_joints() == num_joints:
+        return name
+    for known, skeleton in LAYOUTS.items():
         sides = set(skeleton.joints_left()), set(skeleton.joints_right())
-        if skeleton.num_joints() == num_joints and sides == (set(kps_left), set(kps_right)):
-            return skeleton
+        if skeleton.num_joints() == num_joints and sides == (set(left), set(right)):
+            return known
     return None
