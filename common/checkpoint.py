@@ -137,7 +137,7 @@ def architecture(model):
     return {
         "dataset": model.dataset, "joints_in": model.num_joints_in, "joints_out": model.num_joints_out,
         "filter_widths": list(model.filter_widths), "causal": model.causal, "pose_sequence": model.pose_sequence,
-        "channels": model.expand_gcn.tcn1.conv.out_channels,
+        "channels": model.expand_gcn.tcn1.conv.out_channels, "input_layout": model.input_layout,
     }
 
 

@@ -20,6 +20,9 @@ GRAPHS = {
     "humaneva20": (20, HUMANEVA_20.bones()),
     "mpi_inf_3dhp": (17, MPI_INF_3DHP_17.bones()),
 }
+# The layout of 2D joints in common.keypoints.LAYOUTS that has the joints of a graph.
+LAYOUT_OF = {"h36m": "h36m", "humaneva15": "humaneva15", "humaneva15_he13": "humaneva15", "humaneva20": "humaneva20",
+             "mpi_inf_3dhp": None}
 
 
 def num_joints(dataset):

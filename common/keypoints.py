@@ -97,10 +97,12 @@ HUMANEVA_15_FROM_COCO_17 = [[11, 12], [5, 6], [5], [7], [9], [6], [8], [10], [11
 # Human3.6M-17 joints from the layouts of 2D detectors; where a layout has no spine, it is halfway between pelvis and
 # thorax, and where it has no head, that is between the eyes (the neck, which Human3.6M has in the face, is the nose).
 H36M_17_FROM_MPII_16 = [[6], [2], [1], [0], [3], [4], [5], [6, 7], [7], [8], [9], [13], [14], [15], [12], [11], [10]]
-H36M_17_FROM_COCO_17 = [[11, 12], [12], [14], [16], [11], [13], [15], [5, 6, 11, 12], [5, 6], [0], [1, 2], [5], [7], [9],
-                        [6], [8], [10]]
-H36M_17_FROM_HALPE_26 = [[19], [12], [14], [16], [11], [13], [15], [18, 19], [18], [0], [17], [5], [7], [9], [6], [8], [10]]
-H36M_17_FROM_BODY_25 = [[8], [9], [10], [11], [12], [13], [14], [1, 8], [1], [0], [15, 16], [5], [6], [7], [2], [3], [4]]
+H36M_17_FROM_COCO_17 = [[11, 12], [12], [14], [16], [11], [13], [15], [5, 6, 11, 12], [5, 6], [0], [1, 2],
+                        [5], [7], [9], [6], [8], [10]]
+H36M_17_FROM_HALPE_26 = [[19], [12], [14], [16], [11], [13], [15], [18, 19], [18], [0], [17],
+                         [5], [7], [9], [6], [8], [10]]
+H36M_17_FROM_BODY_25 = [[8], [9], [10], [11], [12], [13], [14], [1, 8], [1], [0], [15, 16],
+                        [5], [6], [7], [2], [3], [4]]
 COCO_17_FROM_BODY_25 = [[BODY_25_NAMES.index(name)] for name in COCO_17_NAMES]
 
 # The layouts of 2D joints by the names that metadata give them, and the maps from one to the other: each joint is the

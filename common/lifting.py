@@ -16,7 +16,8 @@ from common.distributed import Processes
 from common.engine import StopSignals, predict, predict_each
 from common.evaluation import action_table, last_chunks, print_table, sequence_errors, write_json
 from common.generators import ChunkedGenerator
-from common.keypoints import LAYOUT_MAPS
+from common.graph import LAYOUT_OF
+from common.keypoints import LAYOUTS
 from common.pose_data import fetch, load_dataset, load_keypoints, thinned, views
 from common.refinement import RefinedLifter
 from common.run_files import RunFiles
@@ -40,6 +41,12 @@ class LiftingData:
     def joints(self):
         """Joints of the 2D and of the 3D poses."""
         return self.keypoints.num_joints, self.dataset.skeleton().num_joints()
+
+    @property
+    def input_layout(self):
+        """The name of the 2D joints, for the network to map them; None: its own, or what their number says."""
+        known = self.keypoints.layout if self.graph != "humaneva15" else None
+        return None if known == LAYOUT_OF[self.graph] else known
 
     @property
     def mm_per_unit(self):
@@ -86,11 +93,6 @@ def load_data(args, say=print, graphs=GRAPHS):
     """The dataset and the keypoints that the arguments name, in a layout that the network takes. Raises DataError."""
     keypoints = load_keypoints(args.data_dir, args.dataset, args.keypoints)
     dataset = load_dataset(args.data_dir, args.dataset, keypoints)
-    skeleton = dataset.skeleton()
-    if (keypoints.num_joints, skeleton.num_joints()) in LAYOUT_MAPS:
-        name, groups = LAYOUT_MAPS[keypoints.num_joints, skeleton.num_joints()]
-        keypoints = keypoints.mapped(groups, skeleton, args.dataset)
-        say(f"INFO: 2D joints mapped: {name}")
     return LiftingData(dataset, keypoints, graphs[args.dataset])
 
 
@@ -105,6 +107,8 @@ def run(args, load=load_data):
         say("Loading dataset...", flush=True)
         data = load(args, say)
         model = build_model(args, data).to(processes.device)
+        if model.input_layout:
+            say(f"INFO: 2D joints: {model.input_layout}, mapped to {LAYOUT_OF[data.graph]} by the network")
         say(f"INFO: Receptive field: {model.receptive_field()} frames")
         say(f"INFO: Trainable parameter count: {sum(p.numel() for p in model.parameters() if p.requires_grad)}")
         if args.evaluate is not None:
@@ -123,7 +127,7 @@ def build_model(args, data):
     """The network for these data and arguments. Raises UsageError where it cannot take the 2D joints."""
     joints_in, joints_out = data.joints
     settings = {"causal": args.causal, "dropout": args.dropout, "channels": args.channels, "dataset": data.graph,
-                "pose_sequence": args.pose_sequence}
+                "pose_sequence": args.pose_sequence, "input_layout": data.input_layout}
     try:
         if args.refine:
             model = RefinedLifter(joints_in, 2, joints_out, args.architecture, **settings, root=data.root,
@@ -250,7 +254,6 @@ def render(args, data, model, processes):
     """Predict every frame of one sequence, and write the video and the exported coordinates."""
     from common.camera import camera_to_world, image_coordinates
     from common.export import write_export
-    from common.keypoints import detection_skeleton
     from common.visualization import render_animation
 
     sequence = _sequence_to_render(args, data)
@@ -274,14 +277,13 @@ def render(args, data, model, processes):
         if sequence.positions is not None and not args.viz_no_ground_truth:
             truth = sequence.positions + sequence.trajectory
             poses["Ground truth"] = camera_to_world(truth, rotation, camera["translation"])
-        kps = data.keypoints
         size = camera["res_w"], camera["res_h"]
         frames = render_animation(
             image_coordinates(sequence.keypoints, *size), poses, skeleton, fps, args.viz_bitrate,
             float(camera["azimuth"]), args.viz_output, size, limit=args.viz_limit,
             downsample=args.viz_downsample, size=args.viz_size, input_video_path=args.viz_video,
             input_video_skip=args.viz_skip,
-            skeleton_2d=detection_skeleton(kps.layout_name, kps.num_joints, kps.left, kps.right))
+            skeleton_2d=LAYOUTS.get(data.keypoints.layout))
         print(f"{frames} frames written to {args.viz_output}")
 
 

@@ -12,7 +12,7 @@ from common.camera import normalize_screen_coordinates, world_to_camera
 from common.custom_dataset import CustomDataset
 from common.h36m_dataset import Human36mDataset
 from common.humaneva_dataset import HumanEvaDataset
-from common.keypoints import layout_matrix
+from common.keypoints import identify_layout
 from common.safe_io import load_npz
 from common.utils import DataError, UsageError
 
@@ -69,19 +69,8 @@ class Keypoints:
     num_joints: int
     left: list
     right: list
-    layout_name: str = ""
+    layout: str | None = None  # the name of the joints in common.keypoints.LAYOUTS, where they are known
     video_metadata: dict = field(default_factory=dict)
-    joint_map: np.ndarray | None = None  # (num_joints, joints in the file), where they are mapped when used
-
-    @property
-    def joints_in_file(self):
-        return self.num_joints if self.joint_map is None else self.joint_map.shape[1]
-
-    def mapped(self, groups, skeleton, layout_name):
-        """These detections in another layout: each joint the mean of a group of the joints here."""
-        return Keypoints(self.path, self.positions, skeleton.num_joints(), skeleton.joints_left(),
-                         skeleton.joints_right(), layout_name, self.video_metadata,
-                         layout_matrix(groups, self.num_joints))
 
 
 def load_keypoints(data_dir, dataset, name):
@@ -106,8 +95,8 @@ def load_keypoints(data_dir, dataset, name):
         raise DataError(f"{path}: `num_joints` is {metadata['num_joints']!r}, not a number of joints") from None
     if len(left) != len(right) or not all(0 <= joint < joints for joint in left + right):
         raise DataError(f"{path}: `keypoints_symmetry` does not pair joints among the {joints} of this file")
-    return Keypoints(path, positions, joints, left, right, str(metadata.get("layout_name", "")),
-                     metadata.get("video_metadata") or {})
+    layout = identify_layout(str(metadata.get("layout_name", "")), joints, left, right)
+    return Keypoints(path, positions, joints, left, right, layout, metadata.get("video_metadata") or {})
 
 
 def load_dataset(data_dir, name, keypoints):
@@ -200,9 +189,7 @@ def views(dataset, keypoints, subject, action):
         raise DataError(f"3D positions of {subject} {action} hold {what}; prepare the dataset again")
     root = dataset.skeleton().root()
     for i, (view, camera) in enumerate(zip(pixels_of, cameras, strict=True)):
-        pixels = checked_view(f"{where} camera {i}", view, keypoints.joints_in_file, world)
-        if keypoints.joint_map is not None:
-            pixels = keypoints.joint_map @ pixels
+        pixels = checked_view(f"{where} camera {i}", view, keypoints.num_joints, world)
         screen = normalize_screen_coordinates(pixels, camera["res_w"], camera["res_h"]).astype(np.float32)
         if world is None:
             yield PoseSequence(subject, action, i, camera, screen)

@@ -15,8 +15,8 @@ from common.agcn import IndividuallyConnected, Unit
 from common.agcn_inference import predict
 from common.agcn_training import Workspaces, train_forward
 from common.cpu import arithmetic_dtype
-from common.graph import adjacency, num_joints
-from common.keypoints import HUMANEVA_15_FROM_COCO_17, layout_matrix
+from common.graph import LAYOUT_OF, adjacency, num_joints
+from common.keypoints import LAYOUT_MAPS, LAYOUTS, layout_matrix
 
 
 class S_AGCN(nn.Module):  # noqa: N801 - the name users know
@@ -25,19 +25,21 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
     num_joints_in, in_features: joints and coordinates of the input; num_joints_out: joints of the pose, those of the
     dataset's graph; filter_widths: odd factors of the receptive field; causal: the pose is that of the last frame, not
     of the centre; dropout: probability after every graph convolution and unit; channels: width of every layer;
-    dataset: the graph, one of common.graph.GRAPHS. `humaneva15_he13` takes 15 HumanEva joints or 17 COCO joints.
+    dataset: the graph, one of common.graph.GRAPHS. input_layout: the joints of the input by their name in
+    common.keypoints.LAYOUTS where they are not those of the graph; the network maps them by LAYOUT_MAPS, which adds
+    nothing to its weights. Without it the number of joints tells: 17 on `humaneva15_he13` are COCO's.
 
     pose_sequence: the full model of the paper, which also reconstructs the pose of every frame as an intermediate
     result and has a last layer of its own for every joint.
     """
 
     def __init__(self, num_joints_in, in_features, num_joints_out, filter_widths, causal=False, dropout=0.1,
-                 channels=96, dataset="h36m", *, pose_sequence=False):
+                 channels=96, dataset="h36m", *, pose_sequence=False, input_layout=None):
         super().__init__()
         self.filter_widths = [int(width) for width in filter_widths]
         self.num_joints_in, self.in_features, self.num_joints_out = num_joints_in, in_features, num_joints_out
         self.dataset, self.causal, self.pose_sequence = dataset, causal, pose_sequence
-        joint_map = _joint_map(dataset, num_joints_in, num_joints_out)
+        input_layout = _input_layout(dataset, num_joints_in, num_joints_out, input_layout)
         _check_widths(self.filter_widths)
 
         graph = adjacency(dataset)
@@ -55,6 +57,9 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
             self.target_fc = IndividuallyConnected(channels, num_joints_out)
         else:
             self.fc = nn.Conv1d(channels, 3, 1)  # keeps torch's own initialisation, as the released weights did
+        self.input_layout = input_layout  # None: the joints of the graph
+        groups = LAYOUT_MAPS.get((input_layout, LAYOUT_OF[dataset]))
+        joint_map = None if groups is None else torch.from_numpy(layout_matrix(groups, num_joints_in))
         self.register_buffer("joint_map", joint_map, persistent=False)
         self.workspaces = Workspaces()
         self.fast = True  # on a CPU; False where gradients of gradients are wanted
@@ -148,18 +153,24 @@ def _is_traced():
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-def _joint_map(dataset, joints_in, joints_out):
-    """None where the input has the joints of the graph, else the matrix (J_out, J_in) that makes them."""
-    joints = num_joints(dataset)
+def _input_layout(dataset, joints_in, joints_out, name):
+    """The layout that the network has to map to the joints of its graph, or None where it takes the graph's own."""
+    joints, own = num_joints(dataset), LAYOUT_OF[dataset]
     if joints_out != joints:
         raise ValueError(f"the graph of {dataset!r} has {joints} joints, so num_joints_out is {joints}, "
                          f"not {joints_out}")
-    if joints_in == joints:
+    mapped = [source for source, target in LAYOUT_MAPS if target == own]
+    if name is None and joints_in != joints and (dataset, joints_in) != ("humaneva15", 17):
+        # Not COCO's 17 on `humaneva15`: the released weights for them are of the other graph, and would fit here too.
+        name = next((source for source in mapped if LAYOUTS[source].num_joints() == joints_in), None)
+    if joints_in == joints and name in (None, own):
         return None
-    if dataset == "humaneva15_he13" and joints_in == 17:
-        return torch.from_numpy(layout_matrix(HUMANEVA_15_FROM_COCO_17, joints_in))
-    accepted = "15 joints, or 17 in the COCO layout" if dataset == "humaneva15_he13" else f"{joints} joints"
-    raise ValueError(f"no map from {joints_in} input joints to the graph of {dataset!r}: it takes {accepted}")
+    accepted = " or ".join([f"{joints} joints" + (f" ({own})" if own else "")] +
+                           [f"{LAYOUTS[source].num_joints()} ({source})" for source in mapped])
+    if name not in mapped or LAYOUTS[name].num_joints() != joints_in:
+        raise ValueError(f"no map from {joints_in} input joints{f' ({name})' if name else ''} to the graph of "
+                         f"{dataset!r}: it takes {accepted}")
+    return name
 
 
 def _check_widths(widths):

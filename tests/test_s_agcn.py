@@ -280,9 +280,11 @@ def test_parameter_counts_are_the_published_ones():
     ({"dataset": "coco"}, "'coco'.*h36m"),
     ({"filter_widths": [3, 2]}, "odd"),
     ({"filter_widths": []}, "odd"),
-    ({"num_joints_in": 16}, "16 input joints"),
+    ({"num_joints_in": 14}, "14 input joints"),
+    ({"input_layout": "humaneva15"}, "humaneva15.*coco"),
+    ({"num_joints_in": 17, "input_layout": "body25"}, "body25"),
     ({"num_joints_out": 15}, "17 joints"),
-    ({"num_joints_in": 13, "num_joints_out": 15, "dataset": "humaneva15_he13"}, "COCO"),
+    ({"num_joints_in": 13, "num_joints_out": 15, "dataset": "humaneva15_he13"}, "coco"),
 ])
 def test_networks_that_cannot_be_are_refused(options, words):
     arguments = {"num_joints_in": 17, "in_features": 2, "num_joints_out": 17, "filter_widths": [3], **options}

@@ -100,7 +100,7 @@ def test_20_humaneva_joints_and_16_mpii_joints_train(tmp_path):
         done = run_script("run_s-agcn.py", "-d", dataset, "-k", "some", "--data-dir", tmp_path, "-c", tmp_path / "c",
                           "-str", subjects[0], "-ste", subjects[1], *TINY, "-e", 1, "--debug")
         assert done.status == 0, done.err
-        assert ("MPII-16 to Human3.6M-17" in done.out) == (in_joints == 16)
+        assert ("2D joints: mpii, mapped to h36m" in done.out) == (in_joints == 16)
 
 
 @pytest.mark.parametrize("flags,words", [
