@@ -3,6 +3,7 @@
     python prepare_data_demo.py                      # about 34,000 frames of motion, 4 cameras, into data/
     python prepare_data_demo.py --frames 1000        # longer sequences
     python run_s-agcn.py -d demo -k gt               # train on it; -k detected: with a detector's noise
+                                                     # -k detectron_pt_coco: that, and COCO's joints
     python prepare_data_demo.py --raw 3dhp           # a miniature MPI-INF-3DHP in its original files, into data/raw/
     python prepare_data_demo.py --raw 3dhp --images  # the same, with pictures of a few frames of its test sequences
     python prepare_data_demo.py --raw h36m           # a miniature Human3.6M with videos, in its original archives
@@ -16,7 +17,7 @@ import numpy as np
 
 from common.flags import OneLineParser, natural, positive, split_names
 from common.h36m_dataset import h36m_cameras
-from common.keypoints import H36M_17, H36M_KEPT
+from common.keypoints import COCO_17, H36M_17, H36M_KEPT, LAYOUTS
 from common.prepared import is_made, write
 from common.synthetic import (
     ACTIONS,
@@ -28,6 +29,7 @@ from common.synthetic import (
     write_h36m,
     write_mpi_inf_3dhp,
 )
+from common.synthetic_layouts import detector_joints
 from common.utils import DataError, UsageError, progress, run_script
 
 RECIPE = 1  # raised when the motion or the noise changes: files made before are then no longer the same data
@@ -100,16 +102,19 @@ def make_positions(args):
 
 
 def make_keypoints(positions, seed):
-    """True and detected {subject: {action: [per camera (frames, 17, 2) float32 pixels]}}."""
-    true, detected = {}, {}
+    """{name of the file: (layout, {subject: {action: [per camera (frames, 17, 2) float32 pixels]}})}.
+
+    `gt` is true; `detected` and `detectron_pt_coco` are what a detector makes of Human3.6M's and of COCO's joints.
+    """
+    true, detected, coco = {}, {}, {}
     for subject, actions in progress(positions.items(), desc="cameras", unit="subject"):
         cameras = h36m_cameras(subject)
         true[subject] = {name: project_views(poses[:, H36M_KEPT], cameras) for name, poses in actions.items()}
-        detected[subject] = {
-            name: [detect(view, (seed, *subject.encode(), *name.encode(), number)) for number, view in enumerate(views)]
-            for name, views in true[subject].items()
-        }
-    return true, detected
+        faces = {name: project_views(detector_joints(poses, "coco"), cameras) for name, poses in actions.items()}
+        for found, seen, skeleton in ((detected, true[subject], H36M_17), (coco, faces, COCO_17)):
+            found[subject] = {name: [detect(view, (seed, *subject.encode(), *name.encode(), number), skeleton=skeleton)
+                                     for number, view in enumerate(views)] for name, views in seen.items()}
+    return {"gt": ("h36m", true), "detected": ("h36m", detected), "detectron_pt_coco": ("coco", coco)}
 
 
 def settings_of(args):
@@ -152,17 +157,19 @@ def main(args):
         return
     check_args(args)
     settings = settings_of(args)
-    paths = [args.output / f"data_{name}.npz" for name in ("3d_demo", "2d_demo_gt", "2d_demo_detected")]
+    paths = [args.output / f"data_{name}_demo{kind}.npz" for name, kind in
+             (("3d", ""), ("2d", "_gt"), ("2d", "_detected"), ("2d", "_detectron_pt_coco"))]
     if not args.force and all([is_made(path, settings) for path in paths]):
         print(f"{', '.join(map(str, paths))}: exists, kept; --force writes it anew")
     else:
         positions = make_positions(args)
-        keypoints = make_keypoints(positions, args.seed)
-        metadata = {"layout_name": "h36m", "num_joints": H36M_17.num_joints(),
-                    "keypoints_symmetry": [H36M_17.joints_left(), H36M_17.joints_right()]}
         write(paths[0], settings, positions_3d=np.array(positions, dtype=object))
-        for path, views in zip(paths[1:], keypoints, strict=True):
-            write(path, settings, positions_2d=np.array(views, dtype=object), metadata=np.array(metadata, dtype=object))
+        for name, (layout, views) in make_keypoints(positions, args.seed).items():
+            skeleton = LAYOUTS[layout]
+            metadata = {"layout_name": layout, "num_joints": skeleton.num_joints(),
+                        "keypoints_symmetry": [skeleton.joints_left(), skeleton.joints_right()]}
+            write(args.output / f"data_2d_demo_{name}.npz", settings, positions_2d=np.array(views, dtype=object),
+                  metadata=np.array(metadata, dtype=object))
         sequences = len(args.subjects) * len(sequence_names(args.actions))
         print(f"{sequences} sequences of {args.frames} frames, {sequences * args.frames * 4:,} camera frames")
     where = "" if args.output == Path("data") else f" --data-dir {args.output}"

@@ -16,8 +16,9 @@ BLOCK = 8192  # frames worked on at a time: bounds the memory beside the result
 
 # A detector's error per joint (standard deviation per coordinate) as a share of the person's size in the image: with
 # people of about 400 pixels, a mean error of about 6 pixels, like that of CPN fine-tuned on Human3.6M.
-JOINT_NOISE = {"hip": 0.009, "spine": 0.011, "thorax": 0.010, "neck": 0.010, "head": 0.010, "shoulder": 0.011,
-               "elbow": 0.016, "wrist": 0.021, "knee": 0.014, "ankle": 0.018}
+JOINT_NOISE = {"nose": 0.007, "eye": 0.007, "ear": 0.009, "top": 0.010, "hip": 0.009, "spine": 0.011, "thorax": 0.010,
+               "neck": 0.010, "head": 0.010, "shoulder": 0.011, "elbow": 0.016, "wrist": 0.021, "knee": 0.014,
+               "ankle": 0.018, "heel": 0.018, "toe": 0.018}
 DRIFT_SHARE, DRIFT_MEMORY = 0.7, 0.92  # of the variance that stays from frame to frame, and how long it does
 MISS_RATE = 0.002  # misses that begin, per joint and frame; those of noisier joints are more frequent in proportion
 LONGEST_MISS = 12  # frames
@@ -65,8 +66,8 @@ def project_views(positions, cameras):
     return views
 
 
-def detect(keypoints, seed, noise=1.0, misses=1.0):
-    """What a 2D detector would make of true keypoints (frames, 17, 2), layout h36m: (frames, 17, 2) float32 pixels.
+def detect(keypoints, seed, noise=1.0, misses=1.0, skeleton=H36M_17):
+    """What a 2D detector would make of true keypoints (frames, J, 2) of a skeleton: (frames, J, 2) float32 pixels.
 
     The error is worst at wrists and ankles, in proportion to the person's size in the image, partly drifting (AR(1))
     and partly white. Now and then a joint is missed for some frames: found elsewhere, taken for its partner on the
@@ -75,7 +76,7 @@ def detect(keypoints, seed, noise=1.0, misses=1.0):
     rng = np.random.default_rng(seed)
     frames, joints_number, _ = keypoints.shape
     size = np.ptp(keypoints, axis=1).max(-1)[:, None]
-    share = np.array([JOINT_NOISE[name.split("_")[-1]] for name in H36M_17.names()], dtype=np.float32)
+    share = np.array([JOINT_NOISE[name.split("_")[-1]] for name in skeleton.names()], dtype=np.float32)
     # A miss: when it began, of which of three kinds it is, and how long it lasts.
     frame = np.arange(frames)[:, None]
     begins = rng.random((frames, joints_number), dtype=np.float32) < misses * MISS_RATE * share / share.mean()
@@ -85,7 +86,7 @@ def detect(keypoints, seed, noise=1.0, misses=1.0):
     source = began.clip(0)
     missed = (began >= 0) & (frame - began < np.take_along_axis(lasts, source, axis=0))
     kind = np.where(missed, np.take_along_axis(kind, source, axis=0), -1)
-    found = np.where((kind == 0)[..., None], keypoints[:, H36M_17.mirror_order()], keypoints)
+    found = np.where((kind == 0)[..., None], keypoints[:, skeleton.mirror_order()], keypoints)
     found = np.where((kind == 1)[..., None], np.take_along_axis(keypoints, source[..., None], axis=0), found)
     away = rng.standard_normal((frames, joints_number, 2), dtype=np.float32) * 0.08 * size[..., None]
     found = np.where((kind == 2)[..., None], keypoints + np.take_along_axis(away, source[..., None], axis=0), found)
