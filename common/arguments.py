@@ -168,11 +168,15 @@ def _viz(add):
     add("--viz-action", metavar="NAME", default=None, help="action to render")
     add("--viz-camera", type=natural, default=0, metavar="N", help="camera to render")
     add("--viz-video", metavar="PATH", default=None, help="input video to show")
-    add("--viz-skip", type=natural, default=0, metavar="N", help="frames of the input video to skip")
     add("--viz-output", metavar="PATH", default=None, help="rendered file (.gif or .mp4)")
     add("--viz-export", metavar="PATH", default=None, help="write the 3D coordinates (.npz)")
-    add("--viz-bitrate", type=positive, default=3000, metavar="KBPS", help="bitrate of mp4 files")
     add("--viz-no-ground-truth", action="store_true", help="do not show the ground truth")
+    picture_flags(add)
+
+
+def picture_flags(add):
+    add("--viz-skip", type=natural, default=0, metavar="N", help="frames of the input video to skip")
+    add("--viz-bitrate", type=positive, default=3000, metavar="KBPS", help="bitrate of mp4 files")
     add("--viz-limit", type=int, default=-1, metavar="N", help="render the first N frames only")
     add("--viz-downsample", type=positive, default=1, metavar="N", help="render every N-th frame, at 1/N of the rate")
     add("--viz-size", type=picture_size, default=5, metavar="INCHES", help="height of the picture, at 100 dpi")

@@ -141,12 +141,16 @@ def architecture(model):
     }
 
 
-def _check_architecture(model, checkpoint, path):
-    """Compare what shapes do not tell, where the checkpoint (one of ours) says it of a whole network."""
+def said_architecture(checkpoint):
+    """What a loaded checkpoint says of its network, see `architecture`; {} of files that are not ours."""
     suite = checkpoint.get("suite") if isinstance(checkpoint, dict) else None
     given = suite.get("architecture") if isinstance(suite, dict) else None
-    if not isinstance(given, dict):
-        return
+    return given if isinstance(given, dict) else {}
+
+
+def _check_architecture(model, checkpoint, path):
+    """Compare what shapes do not tell, where the checkpoint (one of ours) says it of a whole network."""
+    given = said_architecture(checkpoint)
     flags = {"causal": "--causal" if given.get("causal") else "no --causal",
              "filter_widths": f"-arc {','.join(map(str, given.get('filter_widths') or []))}",
              "dataset": f"the graph of {given.get('dataset')} (-d, or run_s-agcn_HE_13.py for humaneva15_he13)"}

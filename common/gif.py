@@ -73,11 +73,13 @@ class GifEncoder:
     """Writes frames to an open binary file as an animation that loops for ever.
 
     fps is kept on average: delays are whole hundredths of a second, spread so that their sum is right. Above 50 frames
-    per second every frame is still there, but plays at 50.
+    per second every frame is still there, but plays at 50. times: when each frame is shown, in seconds, where they are
+    not evenly spread.
     """
 
-    def __init__(self, file, fps):
+    def __init__(self, file, fps, times=None):
         self._file, self._delay = file, max(100 / fps, MIN_DELAY)
+        self._starts = None if times is None else 100 * (times - times[0])
         self._count = 0
         self._palette = self._previous = None
         self._global_palette = None
@@ -124,11 +126,18 @@ class GifEncoder:
     def _write_image(self, offset, index):
         from PIL.GifImagePlugin import getdata
 
-        start, end = round(self._count * self._delay), round((self._count + 1) * self._delay)
+        start, end = round(self._start(self._count)), round(self._start(self._count + 1))
         self._count += 1
-        blocks = getdata(self._image(index), offset, duration=10 * (end - start), transparency=TRANSPARENT, disposal=1,
+        duration = 10 * max(end - start, MIN_DELAY)
+        blocks = getdata(self._image(index), offset, duration=duration, transparency=TRANSPARENT, disposal=1,
                          include_color_table=self._palette is not self._global_palette)
         self._file.write(b"".join(blocks))
+
+    def _start(self, number):
+        """When a frame begins, in hundredths of a second."""
+        if self._starts is None or number >= len(self._starts):
+            return number * self._delay if self._starts is None else self._starts[-1] + self._delay
+        return self._starts[number]
 
     def finish(self):
         self._file.write(b";")

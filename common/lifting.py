@@ -3,9 +3,10 @@
 What differs between datasets is in the object that holds the data: `LiftingData` here, `common.mpi3dhp.Mpi3dhpData`.
 """
 import math
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 
 from common import checkpoint
@@ -13,20 +14,21 @@ from common.arguments import NOT_FOR_RENDERING, TRAINING_ONLY
 from common.augment import RandomMove
 from common.cpu import has_bfloat16
 from common.distributed import Processes
-from common.engine import StopSignals, predict, predict_each
+from common.engine import StopSignals, predict_each
 from common.evaluation import action_table, last_chunks, print_table, sequence_errors, write_json
 from common.generators import ChunkedGenerator
 from common.graph import LAYOUT_OF
 from common.keypoints import LAYOUTS
-from common.pose_data import fetch, load_dataset, load_keypoints, thinned, views
+from common.pose_data import fetch, load_dataset, load_keypoints
 from common.refinement import RefinedLifter
 from common.run_files import RunFiles
 from common.s_agcn import S_AGCN
 from common.training import TrainingRun, make_optimizer
-from common.utils import DataError, UsageError, set_seed
+from common.utils import CheckpointError, UsageError, set_seed
 
 # The graph of the network for each dataset; the HumanEva script has another one for humaneva15.
 GRAPHS = {"h36m": "h36m", "demo": "h36m", "custom": "h36m", "humaneva15": "humaneva15", "humaneva20": "humaneva20"}
+MOST_WIDTHS = 8  # filter widths: 3^8 frames are more than two minutes
 
 
 @dataclass
@@ -143,6 +145,36 @@ def build_model(args, data):
     return model
 
 
+def model_of(path, input_layout=None, widths=None, causal=None):
+    """The network that a checkpoint on Human3.6M's graph is of, with its weights, and nothing but the file to tell.
+
+    The shapes tell the channels and how many filter widths there are; what they do not tell our files say. Of others,
+    widths are those given, or 3 as in all released ones. Raises CheckpointError.
+    """
+    loaded = checkpoint.load(path)
+    state = checkpoint.model_state(loaded, path)
+    shapes, said = checkpoint.describe(state), checkpoint.said_architecture(loaded)
+    if shapes is None or shapes["refined"] or said.get("dataset", "h36m") != "h36m" or \
+            shapes["joints"] != LAYOUTS["h36m"].num_joints() or shapes["widths"] > MOST_WIDTHS:
+        raise CheckpointError(f"{path}: is no GLA-GCN on Human3.6M's 17 joints; train or get one with run_s-agcn.py -d "
+                              "h36m")
+    if widths is None:
+        widths = said.get("filter_widths") or [3] * shapes["widths"]
+        named = re.match(r"\d+_.*?_(\d+)_", Path(path).name)
+        if not said and named and int(named[1]) != math.prod(widths):
+            raise CheckpointError(f"{path}: its name tells of {named[1]} frames, which are not {shapes['widths']} "
+                                  "filter widths of 3; give them by -arc")
+    layout = None if input_layout == "h36m" else input_layout
+    try:
+        model = S_AGCN(LAYOUTS[layout or "h36m"].num_joints(), 2, shapes["joints"], widths,
+                       causal=bool(said.get("causal", False) if causal is None else causal),
+                       channels=shapes["channels"], pose_sequence=shapes["pose_sequence"], input_layout=layout)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: builds no network ({error}); get it again from its author") from None
+    checkpoint.load_into(model, loaded, path)
+    return model.eval()
+
+
 # ---- training
 
 
@@ -217,7 +249,9 @@ def _evaluate_only(args, data, model, processes, say):
         model.compile()
     if args.render:
         if processes.is_main:
-            render(args, data, model, processes)
+            from common.rendering import render
+
+            render(args, data, model, processes.device)
         processes.barrier()
         return
     sequences = data.test_sequences(args)
@@ -245,73 +279,3 @@ def _tables(args, sequences, errors):
                                    strict=True))
         for subject in subjects
     }
-
-
-# ---- rendering
-
-
-def render(args, data, model, processes):
-    """Predict every frame of one sequence, and write the video and the exported coordinates."""
-    from common.camera import camera_to_world, image_coordinates
-    from common.export import write_export
-    from common.visualization import render_animation
-
-    sequence = _sequence_to_render(args, data)
-    flip = data.flip() if args.test_time_augmentation else None
-    relative = predict(model.eval(), sequence.keypoints, processes.device, flip, args.amp)
-    camera, skeleton = sequence.camera, data.dataset.skeleton()
-    rotation, no_shift = camera["orientation"], np.zeros(3, np.float32)
-    if sequence.trajectory is not None:
-        in_camera = relative + sequence.trajectory
-        world = camera_to_world(in_camera, rotation, camera["translation"])
-    else:
-        # Without ground truth nobody knows where the person is: only the pose, upright, with its lowest point at 0.
-        in_camera, world = relative, camera_to_world(relative, rotation, no_shift)
-        world[..., 2] -= world[..., 2].min()
-    fps = _frame_rate(args, data.dataset) / args.downsample
-    if args.viz_export:
-        write_export(args.viz_export, in_camera, world, skeleton, fps)
-        print(f"3D coordinates of {len(world)} frames written to {args.viz_export}")
-    if args.viz_output:
-        poses = {"Reconstruction": world}
-        if sequence.positions is not None and not args.viz_no_ground_truth:
-            truth = sequence.positions + sequence.trajectory
-            poses["Ground truth"] = camera_to_world(truth, rotation, camera["translation"])
-        size = camera["res_w"], camera["res_h"]
-        frames = render_animation(
-            image_coordinates(sequence.keypoints, *size), poses, skeleton, fps, args.viz_bitrate,
-            float(camera["azimuth"]), args.viz_output, size, limit=args.viz_limit,
-            downsample=args.viz_downsample, size=args.viz_size, input_video_path=args.viz_video,
-            input_video_skip=args.viz_skip,
-            skeleton_2d=LAYOUTS.get(data.keypoints.layout))
-        print(f"{frames} frames written to {args.viz_output}")
-
-
-def _sequence_to_render(args, data):
-    """The sequence of --viz-subject, --viz-action and --viz-camera. Raises UsageError that lists what there is."""
-    dataset = data.dataset
-    if args.viz_subject not in dataset:
-        raise UsageError(f"--viz-subject {args.viz_subject}: there are {', '.join(dataset.subjects())}")
-    actions = dataset[args.viz_subject]
-    if args.viz_action not in actions:
-        raise UsageError(f"--viz-action {args.viz_action}: {args.viz_subject} has {', '.join(actions)}")
-    cameras = dataset.cameras()[args.viz_subject]
-    if args.viz_camera >= len(cameras):
-        raise UsageError(f"--viz-camera {args.viz_camera}: there are {len(cameras)}, counted from 0")
-    if args.viz_subject not in data.keypoints.positions or args.viz_action not in \
-            data.keypoints.positions[args.viz_subject]:
-        raise DataError(f"{data.keypoints.path}: has no {args.viz_action} of {args.viz_subject}")
-    sequences = list(views(dataset, data.keypoints, args.viz_subject, args.viz_action))
-    return thinned(sequences[args.viz_camera], 1, args.downsample)
-
-
-def _frame_rate(args, dataset):
-    """Frames per second of the data: the dataset's; of a user's video its own, or 50 where nothing tells."""
-    if dataset.fps() is not None:
-        return dataset.fps()
-    if args.viz_video:
-        from common.video import probe
-
-        return probe(args.viz_video).fps
-    print("INFO: the metadata has no `fps`, and there is no --viz-video to ask: 50 frames a second are taken")
-    return 50

@@ -14,6 +14,8 @@ from common.utils import DataError, DependencyError, UsageError, atomic_path, re
 
 # Encoders in the order of preference; a PyAV built without x264 still has the last one.
 MP4_ENCODERS = ("libx264", "libopenh264", "mpeg4")
+FALLBACK_FPS = 25  # of what tells neither times nor a rate
+TIME_BASE = 90000  # steps a second in which the times of uneven frames are written
 BT601 = 6  # FFmpeg's number (SMPTE 170M) for the RGB to YUV matrix that its scaler uses
 
 
@@ -70,6 +72,25 @@ def probe(path):
         if _quarter_turns(frame) % 2:
             width, height = height, width
         return VideoInfo(width, height, fps, stream.frames or round(seconds * fps))
+
+
+def frame_times(path):
+    """When each frame is shown, (T,) seconds from the first on, without decoding. Raises DataError as `probe` does."""
+    with _opened(path) as (container, stream):
+        shown = [packet.pts for packet in container.demux(stream)
+                 if packet.size and not packet.is_discard and packet.pts is not None]
+        if shown:
+            times = np.sort(np.array(shown, dtype=np.float64)) * float(stream.time_base)
+            return times - times[0]
+    info = probe(path)  # a raw stream without times
+    return np.arange(info.frames) / (info.fps or FALLBACK_FPS)
+
+
+def quarter_turns(path):
+    """How often the stored picture of a video is turned by 90 degrees, counterclockwise, to be shown upright."""
+    with _opened(path) as (container, stream):
+        frame = next(container.decode(stream), None)
+        return 0 if frame is None else _quarter_turns(frame)
 
 
 def _quarter_turns(frame):
@@ -135,7 +156,7 @@ def read_chosen_frames(path, numbers):
 class _Mp4Writer:
     """H.264 in yuv420p with the index in front, so that browsers play it while it loads."""
 
-    def __init__(self, path, fps, width, height, bitrate_kbps):
+    def __init__(self, path, fps, width, height, bitrate_kbps, times=None):
         self._av = require("av", "av")
         # yuv420p halves both axes: odd sizes get one more column or row, a copy of the last.
         self._size, self._padding = (height, width), ((0, height % 2), (0, width % 2), (0, 0))
@@ -144,6 +165,10 @@ class _Mp4Writer:
         self._stream = self._container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
         self._stream.pix_fmt = "yuv420p"
+        self._times = None
+        if times is not None:
+            self._times = iter(np.round((times - times[0]) * TIME_BASE).astype(np.int64).tolist())
+            self._stream.codec_context.time_base = Fraction(1, TIME_BASE)
         self._stream.codec_context.colorspace = BT601  # said outright: players guess by the size of the picture
         if encoder == "libx264":
             # Constant quality; the bit rate is only a ceiling, so that still pictures stay small.
@@ -165,6 +190,8 @@ class _Mp4Writer:
             picture = np.pad(picture, self._padding, mode="edge")
         pixel_format = "rgb24" if picture.shape[2] == 3 else "rgba"
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=pixel_format)
+        if self._times is not None:
+            frame.pts, frame.time_base = next(self._times), Fraction(1, TIME_BASE)
         self._container.mux(self._stream.encode(frame))
 
     def finish(self):
@@ -177,12 +204,12 @@ class _Mp4Writer:
 class _GifFile:
     """The GIF encoder with its file."""
 
-    def __init__(self, path, fps, width, height, bitrate_kbps):
+    def __init__(self, path, fps, width, height, bitrate_kbps, times=None):
         from common.gif import GifEncoder
 
         self._size = (height, width)
         self._file = open(path, "wb")
-        self._encoder = GifEncoder(self._file, fps)
+        self._encoder = GifEncoder(self._file, fps, times)
 
     def write(self, picture):
         """Append one frame: uint8 RGB (H, W, 3) or RGBA (H, W, 4), whose alpha is ignored."""
@@ -215,15 +242,17 @@ def check_output(path):
 
 
 @contextlib.contextmanager
-def open_writer(path, fps, width, height, bitrate_kbps=3000):
+def open_writer(path, fps, width, height, bitrate_kbps=3000, times=None):
     """Give an object whose `.write(rgb)` appends a frame (H, W, 3); the suffix chooses the format.
+
+    times: when each frame is shown, ascending seconds (at least as many as frames are written), where not at `fps`.
 
     The file takes its name only when the block ends well: an error or Ctrl-C leaves nothing behind.
     bitrate_kbps is a ceiling for .mp4 and means nothing for .gif. Raises UsageError for another suffix.
     """
     check_output(path)
     with atomic_path(path) as temporary:
-        writer = WRITERS[Path(path).suffix.lower()](temporary, fps, width, height, bitrate_kbps)
+        writer = WRITERS[Path(path).suffix.lower()](temporary, fps, width, height, bitrate_kbps, times)
         try:
             yield writer
             writer.finish()

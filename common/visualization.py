@@ -181,13 +181,13 @@ def _write_all(writer, pictures, total):
 
 
 def render_animation(keypoints_2d, poses, skeleton, fps, bitrate, azim, output, viewport, limit=-1, downsample=1,
-                     size=5, input_video_path=None, input_video_skip=0, skeleton_2d=None):
+                     size=5, input_video_path=None, input_video_skip=0, skeleton_2d=None, times=None):
     """Write a video (.mp4 or .gif) of the input beside the 3D poses; returns the number of frames written.
 
     keypoints_2d: (T, J2, 2) pixels of a `viewport` = (width, height) image, joined by `skeleton_2d` (None: dots);
     poses: {title: (T, J, 3)} in metres, z up, one panel each; the error to "Ground truth", if given, stands beside the
     other titles. fps: of the data (None: the video's); bitrate: kbit/s at most; azim: degrees; size: inches per panel
-    at 100 dpi.
+    at 100 dpi. times: (T,) seconds at which the frames are shown, where they are not evenly spread.
 
     Frame n of the video belongs to pose n. The first `input_video_skip` of both are left out, then every
     `downsample`-th frame is kept and the frames per second divided by it, then at most `limit` frames are written
@@ -214,9 +214,12 @@ def render_animation(keypoints_2d, poses, skeleton, fps, bitrate, azim, output, 
     if input_video_path:
         images = read_frames(input_video_path, input_video_skip, len(kept), downsample, *stage.image_box[2:])
     notes = _error_notes(placed, skeleton.root(), len(kept))
-    pictures = (stage.picture(keypoints_2d[frame], now, image, note, f"frame {frame}   {frame / fps:.2f} s")
-                for frame, image, note, *now in zip(kept, images, notes, *placed.values(), strict=False))
-    with open_writer(output, fps / downsample, stage.width, stage.height, bitrate) as writer:
+    seconds = kept / fps if times is None else times[kept]
+    pictures = (stage.picture(keypoints_2d[frame], now, image, note, f"frame {frame}   {second:.2f} s")
+                for frame, second, image, note, *now in zip(kept, seconds, images, notes, *placed.values(),
+                                                            strict=False))
+    with open_writer(output, fps / downsample, stage.width, stage.height, bitrate,
+                     None if times is None else seconds) as writer:
         written = _write_all(writer, pictures, len(kept))
         if not written:
             raise DataError(f"{input_video_path}: ends before frame {input_video_skip}; skip fewer frames")
