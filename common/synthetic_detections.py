@@ -1,14 +1,14 @@
 """Miniature files of 2D detectors, exactly as the detectors write them, from poses whose motion is known.
 
-`people`, which every writer takes, is a list of frames; a frame is a list of (keypoints (J, 2) pixels, NaN where a joint
-was not found, scores (J,), box x1 y1 x2 y2, id or None). `people_of` makes it of motions.
+`people`, which every writer takes, is a list of frames; a frame is a list of (keypoints (J, 2) pixels, NaN where a
+joint was not found, scores (J,), box x1 y1 x2 y2, id or None). `people_of` makes it of motions.
 """
 import json
 from pathlib import Path
 
 import numpy as np
 
-from common.keypoints import BODY_25_NAMES, COCO_17_NAMES, H36M_17, HALPE_26_NAMES, LAYOUTS
+from common.keypoints import H36M_17, LAYOUTS
 
 # Where Human3.6M's 17 joints stand for those that only detectors have.
 LIKENESS = {"nose": "neck", "neck": "thorax", "head_top": "head", "left_eye": "head", "right_eye": "head",
@@ -50,7 +50,8 @@ def one_person(keypoints, identity=None, score=0.9):
 
 
 def write_detectron(path, people, size=None):
-    """VideoPose3D's npz (`infer_video_d2.py`): per frame [[], (n, 5) boxes] and [[], (n, 4, J) x y logit probability]."""
+    """VideoPose3D's npz (`infer_video_d2.py`): per frame [[], (n, 5)] boxes and [[], (n, 4, J)] x y logit probability.
+    """
     boxes, keypoints = (np.empty((len(people), 2), dtype=object) for _ in range(2))
     for frame, entries in enumerate(people):
         boxes[frame] = keypoints[frame] = [[], []]
@@ -64,14 +65,15 @@ def write_detectron(path, people, size=None):
 
 
 def write_openpose(folder, people, name=None, first=0):
-    """OpenPose's folder (`--write_json`): `NAME_000000000012_keypoints.json` per frame, BODY_25 or the COCO model's 18."""
+    """OpenPose's folder (`--write_json`): `NAME_000000000012_keypoints.json` per frame; BODY_25, or COCO's 18."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     others = ("face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d", "pose_keypoints_3d",
               "face_keypoints_3d", "hand_left_keypoints_3d", "hand_right_keypoints_3d")
     for frame, entries in enumerate(people):
-        found = [{"person_id": [-1 if identity is None else int(identity)], "pose_keypoints_2d": _triples(joints, scores),
-                  **{key: [] for key in others}} for joints, scores, _, identity in entries]
+        found = [{"person_id": [-1 if identity is None else int(identity)],
+                  "pose_keypoints_2d": _triples(joints, scores), **{key: [] for key in others}}
+                 for joints, scores, _, identity in entries]
         _write_json(folder / f"{name or folder.name}_{frame + first:012d}_keypoints.json",
                     {"version": 1.3, "people": found})
 
@@ -118,9 +120,8 @@ def write_coco_results(path, people, first=0, boxes=False):
 
 WRITERS = {"detectron": write_detectron, "openpose": write_openpose, "alphapose": write_alphapose,
            "mmpose": write_mmpose, "coco": write_coco_results}
-# The joints that each of them finds, unless it is told otherwise.
-JOINTS_OF = {"detectron": COCO_17_NAMES, "openpose": BODY_25_NAMES, "alphapose": HALPE_26_NAMES, "mmpose": COCO_17_NAMES,
-             "coco": COCO_17_NAMES}
+# The joints that each of them finds, unless it was told otherwise.
+LAYOUT_OF = {"detectron": "coco", "openpose": "body25", "alphapose": "halpe26", "mmpose": "coco", "coco": "coco"}
 
 
 def _whole(joints):
