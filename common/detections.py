@@ -66,7 +66,8 @@ def read_detections(path, file_format="auto", layout=None, frames=None, first_fr
         raise DataError(f"{path}: its last frame is number {last + first} (the first is {first}), and the video has "
                         f"{frames} frames; is it this video's? --first-frame N says what number the first frame has")
     if last >= MOST_FRAMES:
-        raise DataError(f"{path}: has a frame number of {last + first}, more than a day of video; {AGAIN}")
+        raise DataError(f"{path}: has a frame number of {last + first}, and more than {MOST_FRAMES:,} frames are not "
+                        f"read; {AGAIN}")
     mark_missing(values)
     somebody = np.flatnonzero(np.isfinite(values[..., 0]).any(axis=1))
     order = somebody[np.argsort(found.numbers[somebody], kind="stable")]
