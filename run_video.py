@@ -112,7 +112,8 @@ def main(args):
     path = checkpoint.find(args.evaluate, CHECKPOINT_FOLDERS)
     model_of(path, None, args.architecture, args.causal)  # found wanting now, not after the detector has run
     video = open_video(args.video)
-    print(f"{video.path}: {len(video.times)} frames of {video.size[0]}x{video.size[1]} pixels, {video.fps:.4g} a second")
+    print(f"{video.path}: {len(video.times)} frames of {video.size[0]}x{video.size[1]} pixels, {video.fps:.4g} a "
+          "second")
     keypoints, layout = find_person(args, video)
     data = as_data(args, video, keypoints, layout)
     model = model_of(path, data.input_layout, args.architecture, args.causal).to(pick_device(args.device))

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.detections import detections_of
+from common.detection_table import Found, fill_boxes, mark_missing, name_layout
+from common.detections import Detections
 from common.utils import DataError, SuiteError, UsageError, progress, require
 from common.video import probe, read_frames
 
@@ -110,8 +111,15 @@ def detect(video, detector, layout=None):
             scores.append(sure)
     if not people:
         raise DataError(f"{video}: the detector found nobody in {number + 1} frames; is the person large enough?")
-    return detections_of(video, np.array(frames), np.concatenate(people), np.concatenate(scores), number + 1,
-                         (info.width, info.height), layout)
+    values = np.concatenate([np.concatenate(people), np.concatenate(scores)[..., None]], axis=-1).astype(np.float64)
+    unknown = np.full((len(values), 4), np.nan)
+    layout, values = name_layout(Found(values, np.array(frames), unknown, unknown[:, 0], np.array([])), video, layout)
+    mark_missing(values)
+    somebody = np.isfinite(values[..., 0]).any(axis=1)
+    boxes, box_scores = fill_boxes(unknown[somebody], unknown[somebody, 0], values[somebody])
+    return Detections(Path(video), layout, number + 1, (info.width, info.height), np.array(frames)[somebody],
+                      values[somebody, :, :2].astype(np.float32), values[somebody, :, 2].astype(np.float32), boxes,
+                      box_scores, None)
 
 
 # ---- ONNX models, by rtmlib

@@ -40,5 +40,5 @@ def at_network_rate(lift, keypoints, times):
     if len(times) < 2 or fps is not None and abs(fps - NETWORK_FPS) <= LIKE * NETWORK_FPS:
         return lift(keypoints)
     times = np.concatenate([[0], np.diff(times).clip(0, LONGEST_PAUSE).cumsum()])
-    at = np.arange(np.ceil(times[-1] * NETWORK_FPS - 1e-6) + 1) / NETWORK_FPS
+    at = np.linspace(0, times[-1], max(round(times[-1] * NETWORK_FPS), 1) + 1)  # both ends, at 50 as nearly as may be
     return interpolate(lift(interpolate(keypoints, times, at)), at, times)

@@ -1,0 +1,249 @@
+"""A user's own video in one command: rates, rotation, detectors, and the same as in two commands."""
+import struct
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_script
+
+from common import detector
+from common.detections import person_keypoints, read_detections
+from common.h36m_dataset import h36m_cameras
+from common.keypoints import H36M_KEPT, LAYOUTS
+from common.own_video import OwnVideo, on_frames, open_video, turned, upright
+from common.resampling import at_network_rate, interpolate, steady_rate
+from common.synthetic_detections import people_of, write_alphapose, write_detectron
+from common.synthetic_video import detected, motion_at
+from common.utils import CheckpointError, DataError, UsageError
+from common.video import frame_times, open_writer, probe, quarter_turns
+
+SIZE = (1000, 1002)  # of the camera that the demo people are seen by
+CHECKPOINT = ROOT / "checkpoint" / "demo" / "16_gt_9_supervised.bin"
+IDENTITY = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+QUARTER = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)  # as a phone held upright writes it
+
+
+def film(path, frames, fps=25, times=None, size=(100, 80)):
+    """A small video: what is to be seen in it does not matter here."""
+    with open_writer(path, fps, *size, times=times) as writer:
+        for number in range(frames):
+            writer.write(np.full((size[1], size[0], 3), number % 256, np.uint8))
+    return path
+
+
+def lie_sideways(path):
+    """Say in an mp4 that its pictures are to be turned by a quarter."""
+    content = path.read_bytes()
+    at = content.index(b"tkhd")
+    path.write_bytes(content[:at] + content[at:].replace(IDENTITY, QUARTER, 1))
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """30 frames at 25 a second, of the size of the demo people's camera, and AlphaPose's detections of two people."""
+    folder = tmp_path_factory.mktemp("own")
+    film(folder / "clip.mp4", 30, 25, size=SIZE)
+    view = detected(motion_at(np.arange(30) / 25), "halpe26", noise=0)
+    small = 0.3 * view + 600  # somebody in the background
+    write_alphapose(folder / "clip.json", people_of([small, view], seed=1))
+    return folder
+
+
+# ---- rates
+
+@pytest.mark.parametrize("fps", [12.5, 24, 30, 60, 240])
+def test_a_linear_motion_survives_the_way_to_the_network_rate_and_back(fps):
+    times = np.arange(60) / fps
+    motion = (times[:, None, None] * np.ones((1, 3, 2))).astype(np.float32)
+    seen = []
+    result = at_network_rate(lambda keypoints: seen.append(keypoints) or keypoints, motion, times)
+    np.testing.assert_allclose(result, motion, atol=1e-5)
+    steps = np.diff(seen[0][:, 0, 0])
+    assert abs(len(seen[0]) - times[-1] * 50) < 2 and np.ptp(steps) < 1e-5 and abs(steps[0] - 0.02) < 0.02 * 0.1
+
+
+def test_uneven_frames_are_lifted_at_an_even_rate():
+    times = np.cumsum(np.random.default_rng(0).uniform(0.01, 0.08, 60))
+    motion = np.sin(times)[:, None, None] * np.ones((1, 2, 3))
+    seen = []
+    result = at_network_rate(lambda keypoints: seen.append(keypoints) or keypoints, motion, times)
+    even = np.linspace(times[0], times[-1], len(seen[0]))
+    assert steady_rate(times) is None and np.abs(seen[0][:, 0, 0] - np.sin(even)).max() < 1e-3
+    np.testing.assert_allclose(result, motion, atol=1e-3)
+
+
+def test_what_has_the_rate_of_the_network_is_lifted_as_it_is():
+    motion = np.random.default_rng(0).normal(size=(7, 2, 2))
+    for times in (np.arange(7) / 50, np.round(np.arange(7) / 49.95, 3), np.zeros(7)[:1]):
+        assert at_network_rate(lambda keypoints: keypoints, motion[: len(times)], times).base is motion
+
+
+def test_a_pause_of_a_day_does_not_ask_for_a_day_of_frames():
+    times = np.array([0, 0.04, 86400, 86400.04])
+    at_network_rate(lambda keypoints: keypoints if len(keypoints) < 100 else 1 / 0, np.zeros((4, 1, 2)), times)
+
+
+def test_interpolation_holds_the_ends_and_passes_through_what_is_known():
+    times, values = np.array([0, 1.0, 1.0, 3]), np.array([[0.0], [2], [4], [8]])
+    np.testing.assert_allclose(interpolate(values, times, np.array([-1, 0, 0.5, 2, 3, 9]))[:, 0], [0, 0, 1, 6, 8, 8])
+    assert interpolate(values[:1], times[:1], np.array([0.0, 5]))[:, 0].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_uneven_frame_times_are_written_and_read(suffix, tmp_path):
+    times = np.array([0, 0.1, 0.14, 0.5, 0.54, 1.0])
+    film(tmp_path / f"a{suffix}", 6, 6, times)
+    np.testing.assert_allclose(frame_times(tmp_path / f"a{suffix}"), times, atol=0.006 if suffix == ".gif" else 1e-4)
+
+
+def test_frame_times_are_those_of_the_rate(tmp_path):
+    film(tmp_path / "a.mp4", 50, 30000 / 1001)
+    times = frame_times(tmp_path / "a.mp4")
+    np.testing.assert_allclose(times, np.arange(50) * 1001 / 30000, atol=1e-4)
+    assert steady_rate(times) == pytest.approx(29.97, abs=0.01)
+
+
+# ---- frames and pixels
+
+def test_a_video_filmed_sideways_is_shown_upright_and_so_are_its_detections(tmp_path):
+    path = film(tmp_path / "a.mp4", 3, size=(96, 64))
+    lie_sideways(path)
+    video = open_video(path)
+    assert video.size == (64, 96) and (probe(path).width, probe(path).height) == (64, 96)
+    assert quarter_turns(path) % 2 == 1
+    corners = np.array([[[0.0, 0], [96, 0], [96, 64], [0, 64]]])
+    placed, size, notices = upright(corners, (96, 64), video)
+    assert size == (64, 96) and "sideways" in notices[0]
+    assert {tuple(corner) for corner in placed[0]} == {(0, 0), (64, 0), (64, 96), (0, 96)}
+    np.testing.assert_allclose(turned(corners, (96, 64), 4), corners)
+    # The same picture, turned as NumPy turns it: a bright corner stays on its joint.
+    picture = np.zeros((64, 96))
+    picture[0, 95] = 1
+    row, column = np.argwhere(np.rot90(picture, video.turns))[0]
+    assert np.abs(turned(np.array([[95.5, 0.5]]), (96, 64), video.turns)[0] - (column + 0.5, row + 0.5)).max() < 1e-9
+
+
+def test_detections_of_a_smaller_copy_are_scaled_and_those_of_another_video_refused():
+    video = OwnVideo("a.mp4", (200, 100), np.arange(5) / 25, 25, 0)
+    placed, _, notices = upright(np.full((5, 2, 2), 10.0), (100, 50), video)
+    assert (placed == 20).all() and "scaled" in notices[0]
+    with pytest.raises(DataError, match="of this video"):
+        upright(np.zeros((5, 2, 2)), (100, 100), video)
+    assert "WARNING" in upright(np.full((5, 2, 2), 1000.0), None, video)[2][0]
+
+
+def test_every_frame_of_the_video_has_its_detections():
+    video = OwnVideo("a.mp4", (10, 10), np.arange(20) / 25, 25, 0)
+    keypoints = np.arange(40.0)[:, None, None] * np.ones((1, 1, 2))
+    assert on_frames(keypoints[:20], video, True)[1] == []
+    for seen in (18, 19, 21, 22):
+        placed, notices = on_frames(keypoints[:seen], video, True)
+        assert len(placed) == 20 and len(notices) == 1 and (placed[:18, 0, 0] == np.arange(18)).all()
+    assert len(on_frames(keypoints[:12], video, False)[0]) == 20  # nobody was seen after the twelfth
+    stretched = on_frames(keypoints[:30], video, True)[0]
+    np.testing.assert_allclose(stretched[:, 0, 0], np.linspace(0, 29, 20))
+    for seen in (40, 9):
+        with pytest.raises(DataError, match="20 frames, and its detections"):
+            on_frames(keypoints[:seen], video, True)
+
+
+# ---- detectors
+
+def test_a_python_function_or_class_is_a_detector(own, tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text("import numpy as np\n"
+                    "def people(frame):\n"
+                    "    assert frame.dtype == np.uint8 and frame.shape[2] == 3\n"
+                    "    return np.full((2, 17, 3), frame.mean() + 1)\n"
+                    "class Finder:\n"
+                    "    def __call__(self, frame):\n"
+                    "        return np.full((1, 17, 2), frame.mean() + 1), np.ones((1, 17))\n"
+                    "def sometimes(frame):\n"
+                    "    return None if frame.mean() < 2 else np.ones((17, 2)) * frame.shape[0]\n"
+                    "def strange(frame):\n"
+                    "    return np.ones((3, 3, 3, 3))\n"
+                    "def nobody(frame):\n"
+                    "    return []\n"
+                    "number = 3\n")
+    found = detector.detect(film(tmp_path / "a.mp4", 5), detector.load_detector(f"{code}:people"))
+    assert found.layout == "coco" and found.frames == 5 and found.size == (100, 80)
+    assert found.keypoints.shape == (10, 17, 2) and found.frame.tolist() == sorted(list(range(5)) * 2)
+    single = detector.detect(tmp_path / "a.mp4", detector.load_detector(f"{code}:Finder"))
+    np.testing.assert_array_equal(single.keypoints, found.keypoints[::2])
+    gaps = detector.detect(tmp_path / "a.mp4", detector.load_detector(f"{code}:sometimes"))
+    assert len(person_keypoints(gaps)[0]) == 5 and gaps.frame[0] > 0
+    for name, error, words in (("strange", DataError, "frame 0"), ("nobody", DataError, "nobody in 5"),
+                               ("number", UsageError, "cannot be called"), ("gone", UsageError, "has no gone")):
+        with pytest.raises(error, match=words):
+            detector.detect(tmp_path / "a.mp4", detector.load_detector(f"{code}:{name}"))
+
+
+@pytest.mark.parametrize("spec, words", [
+    ("models/det.onnx,models/pose.onnx", "not downloaded"), ("no_such_module_here:find", "cannot be imported"),
+    ("gone.py:find", "no such file"), ("yolo", "module:function"), ("numpy:", "module:function"),
+])
+def test_detectors_that_cannot_be_are_refused(spec, words):
+    with pytest.raises(UsageError, match=words):
+        detector.load_detector(spec)
+
+
+# ---- the script
+
+def test_one_command_gives_what_two_commands_give(own, tmp_path):
+    one = run_script("run_video.py", own / "clip.mp4", "--detections", own / "clip.json", "--evaluate", CHECKPOINT,
+                     "-arc", "3,3", "--output", tmp_path / "one.mp4", "--export", tmp_path / "one.npz", "--viz-size", 1,
+                     "--viz-downsample", 6)
+    assert one.status == 0, one.err
+    assert "2 people" in one.out and probe(tmp_path / "one.mp4").fps == pytest.approx(25 / 6, rel=1e-3)
+    made = run_script("prepare_data_2d.py", "-i", own / "clip.json", "-o", "mine", "--video", own / "clip.mp4",
+                      "--data-dir", tmp_path)
+    assert made.status == 0, made.err
+    two = run_script("run_s-agcn.py", "-d", "custom", "-k", "mine", "--data-dir", tmp_path, "--evaluate", CHECKPOINT,
+                     "-arc", "3,3", "-ch", 16, "--render", "--viz-action", "custom", "--viz-subject", "clip.mp4",
+                     "--viz-video", own / "clip.mp4", "--viz-export", tmp_path / "two.npz", "--viz-output",
+                     tmp_path / "two.gif", "--viz-size", 1, "--viz-limit", 2)
+    assert two.status == 0, two.err
+    with np.load(tmp_path / "one.npz") as first, np.load(tmp_path / "two.npz") as second:
+        assert first["keypoints_3d"].shape == (30, 17, 3)
+        np.testing.assert_allclose(first["keypoints_3d"], second["keypoints_3d"], atol=1e-4)
+        np.testing.assert_allclose(first["times"], np.arange(30) / 25, atol=1e-4)
+        # The person in front, not the one behind, as the motion is known; 42 mm is what true joints give.
+        positions = motion_at(np.arange(30) / 25)[:, H36M_KEPT]
+        truth = (positions - positions[:, :1]) @ rotation_of(h36m_cameras("S9")[0]["orientation"])
+        assert 1000 * np.linalg.norm(first["keypoints_3d_camera"] - truth, axis=-1).mean() < 80
+
+
+def rotation_of(quaternion):
+    """The matrix (3, 3) whose product from the right turns world vectors into the camera's space."""
+    w, x, y, z = quaternion
+    return np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+                     [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+                     [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]])
+
+
+def test_what_does_not_fit_is_one_line(own, tmp_path):
+    shared = ["run_video.py", own / "clip.mp4", "--output", tmp_path / "a.mp4"]
+    run_script(*shared, "--evaluate", CHECKPOINT).assert_fails(2, "--detections", "--detector")
+    given = [*shared, "--detections", own / "clip.json", "--evaluate"]
+    run_script(*given, ROOT / "tests/golden/32_gt_27_supervised_epoch_5.bin").assert_fails(4, "17 joints")
+    run_script(*given, "gone.bin").assert_fails(4, "checkpoint/h36m/gone.bin")
+    run_script(*given, CHECKPOINT, "--person", 7).assert_fails(2, "7")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_checkpoint_tells_its_network(tmp_path):
+    from common.lifting import model_of
+
+    model = model_of(CHECKPOINT, "body25", [3, 3])
+    assert (model.receptive_field(), model.num_joints_in, model.input_layout) == (9, 25, "body25")
+    assert LAYOUTS["body25"].num_joints() == 25
+    renamed = tmp_path / "16_gt_243_supervised.bin"
+    renamed.write_bytes(CHECKPOINT.read_bytes())
+    assert model_of(renamed).receptive_field() == 9  # ours say themselves what they are
+    with pytest.raises(CheckpointError, match="filter widths|builds no network|another network"):
+        model_of(CHECKPOINT, None, [3, 3, 3])
+
+
+def test_detections_of_a_detectron_file_fit_their_video(own, tmp_path):
+    write_detectron(tmp_path / "clip.mp4.npz", people_of([np.full((30, 17, 2), 5.0)]), SIZE)
+    found = read_detections(tmp_path / "clip.mp4.npz")
+    assert found.size == SIZE and found.frames == 30
