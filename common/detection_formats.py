@@ -106,7 +106,7 @@ def read_detectron(path, content):
         if not len(box):
             box = np.full((len(joints), 5), np.nan)
         if len(box) != len(joints) or box.shape[1] < 4:
-            raise DataError(f"{where}: boxes are {box.shape}, expected ({len(joints)}, 5) as people have keypoints; {AGAIN}")
+            raise DataError(f"{where}: boxes are {box.shape}, and {len(joints)} people have keypoints; {AGAIN}")
         if box.shape[1] == 4:
             box = np.concatenate([box, np.full((len(box), 1), np.nan)], axis=1)
         values.append(joints)
@@ -194,8 +194,8 @@ def read_openpose(path, content=None):
         number, _ = frame_number(f"{name}.json", file)
         stems.setdefault(re.sub("[0-9]+[^0-9]*$", "", name), file.name)
         if len(stems) > 1:
-            raise DataError(f"{path}: holds frames of several videos ({', '.join(stems.values())}); put those of each into "
-                            "a folder of its own")
+            raise DataError(f"{path}: holds frames of several videos ({', '.join(stems.values())}); put those of each "
+                            "into a folder of its own")
         if number in listed:
             raise DataError(f"{path}: {listed[number]} and {file.name} are the same frame; remove one")
         listed[number] = file.name

@@ -26,18 +26,18 @@ LAYOUT_OF_COUNT = {
     133: ("coco", list(range(17))), 136: ("halpe26", list(range(26))),
 }
 # What MMPose calls joints, where the layouts here say otherwise.
-OTHER_NAMES = {"root": "hip", "pelvis": "hip", "right_foot": "right_ankle", "left_foot": "left_ankle", "head_top": "head",
-               "upper_neck": "neck", "neck_base": "neck"}
+OTHER_NAMES = {"root": "hip", "pelvis": "hip", "right_foot": "right_ankle", "left_foot": "left_ankle",
+               "head_top": "head", "upper_neck": "neck", "neck_base": "neck"}
 
 
 @dataclass
 class Found:
     """What a reader found: n people of all frames, in the file's order and with the file's numbers.
 
-    values: (n, J, 3) float64 x, y, score; numbers: (n,) int64 frames as numbered in the file; boxes: (n, 4) x1 y1 x2 y2
-    and box_scores (n,), NaN where there is none; ids: (n,) int64, -1 where there is none; listed: numbers of frames that
-    the file lists, with people or without, or None; names: of the joints, or None; padded: the numbers have leading
-    zeros, as those of `frame_000001.jpg`.
+    values: (n, J, 3) float64 x, y, score; numbers: (n,) int64 frames as numbered in the file; boxes: (n, 4) x1 y1 x2
+    y2 and box_scores (n,), NaN where there is none; ids: (n,) int64, -1 where there is none; listed: numbers of frames
+    that the file lists, with people or without, or None; names: of the joints, or None; padded: the numbers have
+    leading zeros, as those of `frame_000001.jpg`.
     """
 
     values: np.ndarray
@@ -156,7 +156,10 @@ def known_layouts():
 
 
 def name_layout(found, path, layout):
-    """(name of the layout, values (n, J, 3) of its joints). DataError, UsageError: unknown, or not what `layout` has."""
+    """(name of the layout, values (n, J, 3) of its joints).
+
+    DataError where the joints are of no known layout, UsageError where they are not those of `layout`.
+    """
     joints = found.values.shape[1]
     if layout is not None:
         if layout not in LAYOUTS:
@@ -170,19 +173,20 @@ def name_layout(found, path, layout):
     if found.names is not None:
         known = layout_of_names(found.names)
         if known is None:
-            raise DataError(f"{path}: its joints ({', '.join(map(str, found.names))[:120]}) are those of no known layout: "
-                            f"{known_layouts()}; detect with one of these, or name it by --layout")
+            raise DataError(f"{path}: its joints ({', '.join(map(str, found.names))[:120]}) are those of no known "
+                            f"layout: {known_layouts()}; detect with one of these, or name it by --layout")
         return known, found.values[:, : LAYOUTS[known].num_joints()]
     if joints not in LAYOUT_OF_COUNT:
-        raise DataError(f"{path}: {joints} joints are of no known layout: {known_layouts()}; detect with one of these, or "
-                        "name it by --layout")
+        raise DataError(f"{path}: {joints} joints are of no known layout: {known_layouts()}; detect with one of these, "
+                        "or name it by --layout")
     known, taken = LAYOUT_OF_COUNT[joints]
     return known, found.values if taken is None else found.values[:, taken]
 
 
 def layout_of_names(names):
     """The layout whose joints are called so, in this order, or None; whole-body sets begin with those of the body."""
-    names = [OTHER_NAMES.get(str(name).lower().replace(" ", "_"), str(name).lower().replace(" ", "_")) for name in names]
+    names = [str(name).lower().replace(" ", "_") for name in names]
+    names = [OTHER_NAMES.get(name, name) for name in names]
     for layout, skeleton in LAYOUTS.items():
         known = [OTHER_NAMES.get(name, name) for name in skeleton.names()]
         if names == known or len(names) in (133, 136) and names[: len(known)] == known and len(known) > 16:

@@ -10,6 +10,7 @@ import numpy as np
 
 from common.detection_formats import EVERY_FRAME_LISTED, READERS, open_detections
 from common.detection_table import AGAIN, MOST_FRAMES, fill_boxes, mark_missing, name_layout
+from common.people import choose_person, fill_gaps
 from common.utils import DataError, UsageError
 
 FORMATS = ("auto", *READERS)
@@ -21,8 +22,8 @@ class Detections:
 
     layout: a name in `common.keypoints.LAYOUTS`; frames: of the video, as far as the file or the caller tells; size:
     (width, height) in pixels where the file tells; frame: (n,) int64 from 0; keypoints: (n, J, 2) float32 pixels, NaN
-    where a joint was not found; scores: (n, J) float32; boxes: (n, 4) float32 x1 y1 x2 y2, those of the joints where the
-    file has none; box_scores: (n,) float32; ids: (n,) int64 of tracks, or None; notices: what was assumed.
+    where a joint was not found; scores: (n, J) float32; boxes: (n, 4) float32 x1 y1 x2 y2, those of the joints where
+    the file has none; box_scores: (n,) float32; ids: (n,) int64 of tracks, or None; notices: what was assumed.
     """
 
     path: Path
@@ -61,8 +62,8 @@ def read_detections(path, file_format="auto", layout=None, frames=None, first_fr
     listed = found.numbers if found.listed is None or not len(found.listed) else found.listed
     last = max(int(np.max(listed)), int(found.numbers.max())) - first
     if frames is not None and last >= frames:
-        raise DataError(f"{path}: its last frame is number {last + first} (the first is {first}), and the video has {frames} "
-                        "frames; is it this video's? --first-frame N says what number the first frame has")
+        raise DataError(f"{path}: its last frame is number {last + first} (the first is {first}), and the video has "
+                        f"{frames} frames; is it this video's? --first-frame N says what number the first frame has")
     if last >= MOST_FRAMES:
         raise DataError(f"{path}: has a frame number of {last + first}, more than a day of video; {AGAIN}")
     mark_missing(values)
@@ -95,8 +96,8 @@ def _first_number(found, path, file_format, frames, first_frame):
         first = 1 if whole or found.padded else 0
     sure = whole and first == 1 or file_format in EVERY_FRAME_LISTED and first == least == 1
     missing = f", so that {least - first} frames before it are missing" if least > first else ""
-    notice = f"{path}: the least frame number is {least}; the first frame is taken as {first}{missing} (--first-frame N "
-    return first, [] if sure else [notice + "says otherwise)"]
+    return first, [] if sure else [f"{path}: the least frame number is {least}; the first frame is taken as {first}"
+                                   f"{missing} (--first-frame N says otherwise)"]
 
 
 def _track_ids(ids, frame, notices):
@@ -115,7 +116,6 @@ def person_keypoints(detections, person=None):
     See `common.people`: who is who, who is the main person, and what is done about gaps. Raises DataError where nobody
     was found, and UsageError for an unknown `person`.
     """
-    from common.people import choose_person, fill_gaps
 
     if not len(detections.frame):
         raise DataError(f"{detections.path}: holds no detection at all; {AGAIN}")

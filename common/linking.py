@@ -1,0 +1,152 @@
+"""Who is who from frame to frame: people are linked by where their joints are expected.
+
+In each frame the best assignment of people to tracks is taken, by the distance of their poses from where the tracks'
+last motion leads, relative to the person's scale.
+"""
+import numpy as np
+
+from common.utils import require
+
+# Distances between poses are means over their joints, as shares of the person's scale: half the diagonal of its joints,
+# or about half its height.
+ABSENCE = 30  # frames for which a person is expected back: about a second
+GATE, GATE_GROWTH, WIDEST_GATE = 0.5, 0.03, 1.3  # how far off it may be, more after every frame of absence
+OTHER_SCALE, OTHER_SCALE_LATER = 1.6, 2.2  # ratio of scales at which it is somebody else; after ten frames
+SAME_PLACE = 0.2  # two detections of one person
+FEW_JOINTS = 3  # with less in common, the middles of two boxes are compared
+
+
+def scales_of(keypoints):
+    """Half the diagonal (n,) of the joints' extent, pixels; keypoints (n, J, 2), NaN where a joint was not found."""
+    extent = np.nanmax(keypoints, axis=1) - np.nanmin(keypoints, axis=1)
+    return np.maximum(np.hypot(extent[:, 0], extent[:, 1]) / 2, 1.0)
+
+
+def pose_distances(first, second):
+    """Mean distance (a, b) of the joints that poses (a, J, 2) and (b, J, 2) share, and the ratio of their spreads."""
+    difference = first[:, None] - second[None]
+    shared = np.isfinite(difference[..., 0])
+    count = np.maximum(shared.sum(axis=-1), 1)
+    distance = np.where(shared, np.hypot(difference[..., 0], difference[..., 1]), 0).sum(axis=-1) / count
+    spreads = []
+    for poses in (np.broadcast_to(first[:, None], difference.shape), np.broadcast_to(second[None], difference.shape)):
+        poses = np.where(shared[..., None], poses, 0)
+        middle = poses.sum(axis=-2, keepdims=True) / count[..., None, None]
+        spreads.append(np.where(shared[..., None], (poses - middle) ** 2, 0).sum(axis=(-1, -2)))
+    ratio = np.sqrt((spreads[1] + 1) / (spreads[0] + 1))
+    few = count < min(FEW_JOINTS, first.shape[1])
+    if few.any():
+        middles = [(np.nanmin(poses, axis=1) + np.nanmax(poses, axis=1)) / 2 for poses in (first, second)]
+        apart = np.linalg.norm(middles[0][:, None] - middles[1][None], axis=-1)
+        distance, ratio = np.where(few, apart, distance), np.where(few, 1.0, ratio)
+    return distance, np.maximum(ratio, 1 / ratio)
+
+
+class Linker:
+    """Tracks that are going on, and what is expected of each in the next frame."""
+
+    def __init__(self, joints):
+        self.assign = require("scipy.optimize", "scipy").linear_sum_assignment
+        self.poses, self.speeds = np.zeros((0, joints, 2)), np.zeros((0, 2))
+        self.scales = np.zeros(0)
+        self.seen, self.counts, self.labels = (np.zeros(0, dtype=np.int64) for _ in range(3))
+        self.made = 0
+
+    def link(self, frame, poses, scales, quality):
+        """Labels (d,) of the tracks of the people in a frame; -1: found twice, the better is in another place."""
+        recent = frame - self.seen <= ABSENCE
+        if not recent.all():
+            self._keep(recent)
+        costs = self._costs(frame, poses)
+        kept = self._once(poses, scales, quality, costs) if len(poses) > 1 else np.arange(len(poses))
+        labels = np.full(len(poses), -1)
+        taken = np.zeros(len(kept), bool)
+        if len(self.labels) and len(kept):
+            tracks, people = self.assign(np.minimum(costs[:, kept], 1e3))
+            fit = costs[tracks, kept[people]] < 1
+            tracks, people = tracks[fit], people[fit]
+            taken[people] = True
+            labels[kept[people]] = self.labels[tracks]
+            self._update(tracks, frame, poses[kept[people]], scales[kept[people]])
+        new = kept[~taken]
+        labels[new] = self.made + np.arange(len(new))
+        if len(new):
+            self._begin(frame, poses[new], scales[new])
+        return labels
+
+    def _costs(self, frame, poses):
+        """(tracks, d) distances from where the tracks are expected, as shares of what is allowed."""
+        absent = (frame - self.seen).astype(float)
+        expected = self.poses + (self.speeds * absent[:, None])[:, None]
+        distance, ratio = pose_distances(expected, poses)
+        long = absent > 3
+        if long.any():  # it may have stopped
+            still, _ = pose_distances(self.poses[long], poses)
+            distance[long] = np.minimum(distance[long], still + 0.2 * self.scales[long, None])
+        gate = np.minimum(GATE + GATE_GROWTH * absent, WIDEST_GATE) * self.scales
+        largest = np.where(absent > 10, OTHER_SCALE_LATER, OTHER_SCALE)
+        return np.where(ratio < largest[:, None], distance / gate[:, None], np.inf)
+
+    def _once(self, poses, scales, quality, costs):
+        """The people of a frame without those that were found twice; two that cross are two tracks' and stay."""
+        distance, _ = pose_distances(poses, poses)
+        same = distance < SAME_PLACE * np.maximum(scales[:, None], scales[None])
+        if same.sum() == len(poses):
+            return np.arange(len(poses))
+        dropped = np.zeros(len(poses), bool)
+        near = (costs < 0.6) & (self.counts > 2)[:, None]
+        for best in np.argsort(-quality, kind="stable"):
+            for other in np.flatnonzero(same[best] & ~dropped):
+                if other != best and not dropped[best] and (near[:, best] | near[:, other]).sum() < 2:
+                    dropped[other] = quality[other] <= quality[best]
+        return np.flatnonzero(~dropped)
+
+    def _update(self, tracks, frame, poses, scales):
+        absent = (frame - self.seen[tracks])[:, None]
+        expected = self.poses[tracks] + (self.speeds[tracks] * absent)[:, None]
+        off = poses - expected
+        compared = np.isfinite(off)
+        off = np.where(compared, off, 0).sum(axis=1) / np.maximum(compared.sum(axis=1), 1)
+        share = np.maximum(1 / self.counts[tracks], 0.3)[:, None]
+        self.speeds[tracks] += share * off / absent
+        self.poses[tracks] = np.where(np.isfinite(poses), poses, expected)
+        self.scales[tracks] += 0.1 * (scales - self.scales[tracks])
+        self.seen[tracks] = frame
+        self.counts[tracks] += 1
+
+    def _begin(self, frame, poses, scales):
+        new = len(poses)
+        self.poses, self.speeds = np.concatenate([self.poses, poses]), np.concatenate([self.speeds, np.zeros((new, 2))])
+        self.scales = np.concatenate([self.scales, scales])
+        self.seen = np.concatenate([self.seen, np.full(new, frame)])
+        self.counts = np.concatenate([self.counts, np.ones(new, int)])
+        self.labels = np.concatenate([self.labels, self.made + np.arange(new)])
+        self.made += new
+
+    def _keep(self, which):
+        for name in ("poses", "speeds", "scales", "seen", "counts", "labels"):
+            setattr(self, name, getattr(self, name)[which])
+
+
+def link_people(frame, keypoints, quality):
+    """Labels (n,) of tracks of people (n, J, 2), sorted by frame (n,); -1 for those that were found twice."""
+    keypoints, scales = keypoints.astype(np.float64), scales_of(keypoints)
+    if _is_one_track(frame, keypoints, scales):
+        return np.zeros(len(frame), dtype=np.int64)
+    linker, labels = Linker(keypoints.shape[1]), np.zeros(len(frame), dtype=np.int64)
+    numbers, starts = np.unique(frame, return_index=True)
+    for number, start, end in zip(numbers, starts, [*starts[1:], len(frame)], strict=True):
+        now = slice(start, end)
+        labels[now] = linker.link(number, keypoints[now], scales[now], quality[now])
+    return labels
+
+
+def _is_one_track(frame, keypoints, scales):
+    """Whether there is one person at a time who never jumps: most videos, and no need to look further."""
+    absent = np.diff(frame)
+    step = np.linalg.norm(np.diff(keypoints, axis=0), axis=-1)
+    if not ((absent > 0) & (absent <= ABSENCE)).all() or not np.isfinite(step).any(axis=1).all():
+        return False
+    ratio = scales[1:] / scales[:-1]
+    near = (np.nanmean(step, axis=1) < GATE * scales[:-1]) & (np.maximum(ratio, 1 / ratio) < OTHER_SCALE)
+    return bool(near.all())
