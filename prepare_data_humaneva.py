@@ -116,7 +116,7 @@ def load_labels(args):
     root, files = find_labels(args.path, args.allow_missing)
     labels, notices = read_labels(files)
     for notice, items in notices.items():
-        print(f"INFO: {notice}: {', '.join(items)}")
+        print(f"INFO: {notice}: {few(items)}")
     if args.convert_3d:
         settings = {"recipe": RECIPE, "sources": {f"{subject}/{path.name}": state_of(path)
                                                   for (subject, _), path in files.items()}}
@@ -159,16 +159,13 @@ def convert_detections(args, labels):
     files = detections.find_videos(args.convert_2d)
     sources = {f"{person} {take} {camera}": detections.state_of(path) for (person, take), cameras in files.items()
                for camera, path in cameras.items()}
-    settings = {"recipe": RECIPE, "align": args.align, "frames": json.loads(json.dumps(labels.frames)),
-                "sources": sources}
+    settings = {"recipe": RECIPE, "align": args.align, "allow_missing": args.allow_missing,
+                "frames": json.loads(json.dumps(labels.frames)), "sources": sources}
     target = args.output_dir / f"data_2d_humaneva{labels.joints}_{args.output}.npz"
     if is_current(target, settings, args.force):
         return
     videos, layout, notices = detections.read_videos(files)
-    for notice in notices[:SHOWN]:
-        print(f"INFO: {notice}")
-    if notices[SHOWN:]:
-        print(f"INFO: and {len(notices) - SHOWN} more notices of this sort about other videos")
+    tell(notices)
     shift = align(videos, layout, labels) if args.align else 0
     positions, missing = detections.cut_labelled(videos, labels.frames, shift, args.allow_missing)
     rest, left_out = detections.cut_unlabelled(videos, labels.frames, shift)
@@ -181,6 +178,15 @@ def convert_detections(args, labels):
     labelled, others = (sum(len(views[0]) for actions in part.values() for views in actions.values())
                         for part in (positions, rest))
     print(f"{len(sources)} videos, layout {layout}: {labelled:,} labelled and {others:,} other frames of three cameras")
+
+
+def tell(notices):
+    """Print what reading many videos gave to say: all warnings, and some of the rest."""
+    warnings, rest = ([line for line in notices if line.startswith("WARNING") == urgent] for urgent in (True, False))
+    for line in warnings + [f"INFO: {line}" for line in rest[:SHOWN]]:
+        print(line)
+    if rest[SHOWN:]:
+        print(f"INFO: and {len(rest) - SHOWN} more notices of this sort")
 
 
 def align(videos, layout, labels):

@@ -86,7 +86,7 @@ def read_videos(files):
                 found = read_detections(path)
                 keypoints, said = person_keypoints(found)
                 videos.setdefault(name, {})[camera] = Video(path, keypoints)
-                notices += said
+                notices += [line if str(path) in line else f"{path}: {line}" for line in said]
                 layouts.setdefault(found.layout, path)
                 bar.update()
     if len(layouts) > 1:

@@ -37,6 +37,7 @@ FIRST_FRAMES = {
     "S4": {},
 }
 SUBJECTS = tuple(f"{split}/{person}" for split in SPLITS for person in RANGES)
+LARGEST_VARIABLE = 10**8  # numbers; a take has some 100,000
 AGAIN = "export it again by data/export_humaneva.m"
 
 
@@ -115,14 +116,16 @@ def all_takes():
 def read_variables(path):
     """`poses_3d` and `poses_2d` of a MATLAB file, as MATLAB shows them. Raises DataError."""
     names, kind = ("poses_3d", "poses_2d"), kind_of(path)
+    hdf5 = require("h5py", "h5py") if kind in ("MATLAB 7.3", "HDF5") else None
+    scipy_io = require("scipy.io", "scipy")
     try:
-        if kind in ("MATLAB 7.3", "HDF5"):
-            with require("h5py", "h5py").File(path) as file:
-                content = {name: file[name][()].T for name in names if name in file}
+        if hdf5:
+            with hdf5.File(path) as file:
+                content = {name: _of_hdf5(file[name]) for name in names if name in file}
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                content = require("scipy.io", "scipy").loadmat(path, variable_names=names)
+                content = scipy_io.loadmat(path, variable_names=names)
     except Exception as error:  # a damaged file raises about anything
         if kind == "of an unknown kind":
             raise DataError(f"{path}: not a MATLAB file; {AGAIN}") from None
@@ -133,6 +136,13 @@ def read_variables(path):
         if not isinstance(content[name], np.ndarray) or content[name].dtype.kind not in "iuf":
             raise DataError(f"{path}: {name} holds no numbers; {AGAIN}")
     return [content[name] for name in names]
+
+
+def _of_hdf5(variable):
+    """An HDF5 variable with MATLAB's order of axes. ValueError for one that no take can fill."""
+    if variable.size > LARGEST_VARIABLE:
+        raise ValueError(f"a variable of the shape {variable.shape}")
+    return variable[()].T
 
 
 def read_take(path):

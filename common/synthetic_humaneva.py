@@ -1,7 +1,7 @@
 """The demo people as a miniature raw HumanEva-I: its exported labels, and a detector's files of its videos.
 
-They move near the middle of HumanEva's room, seen by its cameras. A take's motion is whole: videos begin before its first
-synchronised frame and end after the labelled ones, and labels are cut out of it.
+They move near the middle of HumanEva's room, seen by its cameras. A take's motion is whole: videos begin before its
+first synchronised frame and end after the labelled ones, and labels are cut out of it.
 """
 from pathlib import Path
 
@@ -30,7 +30,8 @@ NO_WHOLE_FRAME = ("Train/S3", "ThrowCatch 1")  # as in the real dataset
 # COCO's joints in the face, as weighted sums of the demo people's; all others have their names.
 FACE = {"nose": {"neck": 1}} | {
     f"{side}_{name}": {"neck": 1 - up, "head": up, f"{side}_shoulder": out, f"{other}_shoulder": -out}
-    for side, other in (("left", "right"), ("right", "left")) for name, up, out in (("eye", 0.3, 0.08), ("ear", 0.2, 0.2))}
+    for side, other in (("left", "right"), ("right", "left"))
+    for name, up, out in (("eye", 0.3, 0.08), ("ear", 0.2, 0.2))}
 
 
 def take_positions(person, take, first, end, seed=0):
@@ -98,8 +99,8 @@ def labels_of(subject, take, frames=60, seed=0, joints=15, damaged=True, whole=F
 def write_humaneva(folder, frames=60, seed=0, joints=15, takes=TAKES, damaged=True, whole=False, subjects=SUBJECTS):
     """Write a miniature of the labels of HumanEva-I: `Train/S1/Walking_1.mat` and so on, MATLAB 5.
 
-    frames: labelled ones a file (None: as many as the real dataset); damaged: with runs of NaN; whole: all files hold their
-    take from frame 0 on, beyond the last labelled frame of the real dataset.
+    frames: labelled ones a file (None: as many as the real dataset); damaged: with runs of NaN; whole: all files hold
+    their take from frame 0 on, beyond the last labelled frame of the real dataset.
     """
     savemat, folder = require("scipy.io", "scipy").savemat, Path(folder)
     for subject in progress(subjects, desc="labels", unit="subject"):

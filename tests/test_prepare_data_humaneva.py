@@ -1,0 +1,502 @@
+"""The raw HumanEva-I, as miniature trees of demo people, and what the preparation makes of it."""
+import json
+import os
+import shutil
+import sys
+from unittest import mock
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+from conftest import ROOT, run_script
+
+import prepare_data_humaneva
+from common import humaneva_raw, pose_data, synthetic_humaneva
+from common.humaneva_raw import CAMERAS, RANGES, SUBJECTS, all_takes, frame_offsets, frame_range, runs_of
+from common.keypoints import COCO_17_NAMES, HUMANEVA_15_NAMES, LAYOUTS
+from common.safe_io import load_npz
+from common.synthetic_humaneva import (
+    NO_WHOLE_FRAME,
+    TAKES,
+    damaged_frames,
+    end_of_take,
+    joints_of,
+    pixels,
+    take_positions,
+    write_humaneva,
+    write_humaneva_detections,
+)
+from common.utils import DataError, DependencyError, UsageError, WriteError
+
+FRAMES = 14
+NAME = "detectron_pt_coco"
+
+
+def prepare(output, *flags):
+    """Run the script in this process; returns {name: content} of the npz files in `output`."""
+    command = ["prepare_data_humaneva.py", "--output-dir", output, *flags]
+    with mock.patch.object(sys, "argv", list(map(str, command))):
+        prepare_data_humaneva.main(prepare_data_humaneva.get_args())
+    return {path.stem: load_npz(path) for path in output.glob("*.npz")}
+
+
+def refuses(output, flags, words, error=DataError):
+    with pytest.raises(error) as caught:
+        prepare(output, *flags)
+    line = str(caught.value)
+    assert "\n" not in line and all(word in line for word in words), line
+    assert not list(output.glob(".*"))  # nothing half-written
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """All takes of all people, damaged here and there, with the detections of some."""
+    folder = tmp_path_factory.mktemp("raw")
+    write_humaneva(folder / "labels", FRAMES)
+    write_humaneva_detections(folder / "videos", FRAMES, takes=("Jog 1",), noise=0, misses=0, unlabelled=("Combo 1",))
+    write_humaneva_detections(folder / "videos", FRAMES, takes=(), noise=0, misses=0, unlabelled=("Walking 2",),
+                              people=("S4",))
+    write_humaneva(folder / "jogging", FRAMES, takes=("Jog 1",))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(raw, tmp_path_factory):
+    return prepare(tmp_path_factory.mktemp("npz"), "-p", raw / "labels", "--convert-3d")
+
+
+@pytest.fixture(scope="module")
+def detected(raw, tmp_path_factory):
+    output = tmp_path_factory.mktemp("npz")
+    return prepare(output, *jogging(raw), "--convert-3d")
+
+
+def jogging(raw):
+    """Flags for the labels and the detections of the takes that were detected."""
+    return "-p", raw / "jogging", "--allow-missing", "--convert-2d", raw / "videos", "-o", NAME
+
+
+@pytest.fixture
+def copy(raw, tmp_path):
+    """A tree of labels that a test may damage."""
+    return shutil.copytree(raw / "labels", tmp_path / "raw")
+
+
+def change(path, variable, function, target=None):
+    """Rewrite a .mat file with `function(array)` in place of one variable; None takes it out."""
+    content = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    content[variable] = function(content[variable])
+    scipy.io.savemat(target or path, {name: value for name, value in content.items() if value is not None})
+
+
+def assert_equal(one, other):
+    """Both are {subject: {chunk: the same arrays}}."""
+    assert {subject: list(chunks) for subject, chunks in one.items()} == {
+        subject: list(chunks) for subject, chunks in other.items()}
+    assert all(np.array_equal(one[subject][chunk], other[subject][chunk]) for subject in one for chunk in one[subject])
+
+
+def true_poses(subject, take, first, end, names=HUMANEVA_15_NAMES):
+    return joints_of(take_positions(subject.split("/")[1], take, first, end), names)
+
+
+# --- labels ---
+
+def test_the_figures_are_those_of_the_dataset(real_data):
+    """The frames of the published conversion's chunks fit into the ranges, and fill those that are not damaged."""
+    poses = load_npz(real_data / "humaneva" / "data_3d_humaneva15.npz")["positions_3d"]
+    for subject, chunks in poses.items():
+        for take in RANGES[subject.split("/")[1]]:
+            lengths = [len(chunk) for name, chunk in chunks.items() if name.startswith(take)]
+            first, end = frame_range(subject, take)
+            assert sum(lengths) <= end - first
+    for subject, take in (("Train/S1", "Walking 1"), ("Train/S2", "Jog 1"), ("Validate/S1", "Gestures 1")):
+        first, end = frame_range(subject, take)
+        assert len(poses[subject][f"{take} chunk0"]) == end - first
+
+
+def test_training_begins_where_validation_ends():
+    for take in TAKES:
+        assert frame_range("Validate/S2", take)[1] == frame_range("Train/S2", take)[0]
+        assert frame_range("Validate/S2", take)[0] == 5
+    assert frame_range("Train/S1", "Walking 1") == (590, 1203) and frame_offsets("S1", "Walking 1") == [81, 80, 81]
+    assert frame_offsets("S3", "Box 1") == frame_offsets("S4", "Combo 1") == [0, 0, 0]
+
+
+def test_chunks_are_the_runs_of_whole_frames_of_the_motion(made):
+    poses, views = made["data_3d_humaneva15"], made["data_2d_humaneva15_gt"]
+    assert list(poses["positions_3d"]) == list(SUBJECTS) == list(views["positions_2d"])
+    seen = 0
+    for subject, take in all_takes():
+        whole, start = ~damaged_frames(subject, take, FRAMES), frame_range(subject, take)[0]
+        expected = {f"{take} chunk{number}": (start + first, start + end)
+                    for number, (first, end, value) in enumerate(runs_of(whole)) if value}
+        chunks = {name: span for name, span in poses["frames"][subject].items() if name.startswith(take)}
+        assert chunks == expected
+        for chunk, span in chunks.items():
+            true = true_poses(subject, take, *span)
+            found = poses["positions_3d"][subject][chunk]
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, true, atol=1e-6)
+            flat = views["positions_2d"][subject][chunk]
+            assert len(flat) == 3 and all(view.dtype == np.float32 for view in flat)
+            np.testing.assert_allclose(flat, pixels(true, subject.split("/")[1]), atol=1e-4)
+            seen += 1
+    numbers = {chunk[-6:] for chunks in poses["frames"].values() for chunk in chunks}
+    assert seen > 30 and {"chunk0", "chunk1", "chunk2"} <= numbers
+    assert not any(chunk.startswith(NO_WHOLE_FRAME[1]) for chunk in poses["frames"][NO_WHOLE_FRAME[0]])
+
+
+def test_the_2d_file_names_its_joints(made):
+    assert made["data_2d_humaneva15_gt"]["metadata"] == {
+        "layout_name": "humaneva15", "num_joints": 15,
+        "keypoints_symmetry": [[2, 3, 4, 8, 9, 10], [5, 6, 7, 11, 12, 13]]}
+
+
+def test_twenty_joints_give_files_of_their_own(tmp_path):
+    write_humaneva(tmp_path / "raw", 5, joints=20, takes=("Box 1",), damaged=False, subjects=("Train/S2",))
+    made = prepare(tmp_path / "npz", "-p", tmp_path / "raw", "--convert-3d", "--allow-missing")
+    true = true_poses("Train/S2", "Box 1", 382, 387, LAYOUTS["humaneva20"].names())
+    np.testing.assert_allclose(made["data_3d_humaneva20"]["positions_3d"]["Train/S2"]["Box 1 chunk0"], true, atol=1e-6)
+    assert made["data_2d_humaneva20_gt"]["metadata"]["num_joints"] == 20 and len(made) == 2
+    keypoints = pose_data.load_keypoints(tmp_path / "npz", "humaneva20", "gt")
+    assert len(pose_data.load_dataset(tmp_path / "npz", "humaneva20", keypoints).subjects()) == 1
+
+
+def test_whole_takes_are_cut_to_the_labelled_frames(tmp_path, capsys):
+    options = {"takes": ("Jog 1",), "subjects": ("Train/S1", "Validate/S1")}
+    write_humaneva(tmp_path / "cut", None, **options)
+    write_humaneva(tmp_path / "whole", None, whole=True, **options)
+    cut, whole = (prepare(tmp_path / f"{name}_npz", "-p", tmp_path / name, "--convert-3d", "--allow-missing")
+                  ["data_3d_humaneva15"] for name in ("cut", "whole"))
+    assert cut["frames"] == whole["frames"] and "fewer frames" not in capsys.readouterr().out
+    for subject, chunks in cut["positions_3d"].items():
+        for chunk, poses in chunks.items():
+            assert np.array_equal(poses, whole["positions_3d"][subject][chunk])
+
+
+def test_more_frames_than_labelled_but_fewer_than_the_take_are_refused(copy, tmp_path):
+    path = copy / "Validate" / "S1" / "Jog_1.mat"
+    change(path, "poses_3d", lambda poses: np.ones((364, 15, 3)))
+    change(path, "poses_2d", lambda views: np.ones((3, 364, 15, 2)))
+    refuses(tmp_path / "npz", ("-p", copy, "--convert-3d"), [str(path), "364", "362", "367"])
+
+
+def test_what_is_in_other_places_and_orders_is_found(copy, made, tmp_path, capsys):
+    path = copy / "Train" / "S3" / "Box_1.mat"
+    change(path, "poses_2d", lambda views: views.swapaxes(0, 1), target=path.with_name("Box 1.mat"))
+    path.unlink()
+    path = copy / "Train" / "S2" / "Jog_1.mat"
+    content = scipy.io.loadmat(path)
+    with h5py.File(path, "w") as file:  # as MATLAB's -v7.3
+        for variable in ("poses_3d", "poses_2d"):
+            file[variable] = content[variable].T
+    shutil.copy(path, copy / "Train" / "S2" / "Walking_3.mat")
+    copy = copy.rename(copy.with_name("converted_15j"))
+    for source in (copy.parent, copy / "Train"):
+        again = prepare(tmp_path / "npz" / source.name, "-p", source, "--convert-3d")
+        assert again["data_3d_humaneva15"]["frames"] == made["data_3d_humaneva15"]["frames"]
+        assert "left out, as the labels of no known take: Train/S2/Walking_3.mat\n" in capsys.readouterr().out
+    for one, other in ((again[name][key], made[name][key]) for name, key in
+                       (("data_3d_humaneva15", "positions_3d"), ("data_2d_humaneva15_gt", "positions_2d"))):
+        assert_equal(one, other)
+    (copy.parent / "converted_20j" / "Validate").mkdir(parents=True)
+    refuses(tmp_path / "none", ("-p", copy.parent, "--convert-3d"), ["converted_15j, converted_20j", "-p"])
+
+
+def test_missing_takes_are_named_and_missing_people_are_told(copy, tmp_path, capsys):
+    shutil.rmtree(copy / "Validate" / "S2")
+    prepare(tmp_path / "npz", "-p", copy, "--convert-3d")
+    assert "holds nothing of Validate/S2, " in capsys.readouterr().out
+    (copy / "Train" / "S1" / "Jog_1.mat").unlink()
+    (copy / "Validate" / "S3" / "Box_1.mat").unlink()
+    flags = "-p", copy, "--convert-3d", "--force"
+    refuses(tmp_path / "npz", flags, [str(copy / "Train" / "S1" / "Jog_1.mat"), "2 of 25", "Validate/S3/Box_1.mat"])
+    made = prepare(tmp_path / "npz", *flags, "--allow-missing")
+    assert "left out: Train/S1/Jog_1.mat, Validate/S3/Box_1.mat" in capsys.readouterr().out
+    assert not any(chunk.startswith("Jog") for chunk in made["data_3d_humaneva15"]["frames"]["Train/S1"])
+
+
+def joints_20(values):
+    return np.concatenate([values, values[..., :5, :]], axis=-2)
+
+
+DAMAGE = {
+    "joints": ("poses_3d", lambda poses: poses[:, :14], ["poses_3d", "(14, 14, 3)", "15 or 20"]),
+    "coordinates": ("poses_3d", lambda poses: poses[..., :2], ["poses_3d", "(14, 15, 2)"]),
+    "no axes": ("poses_3d", np.ravel, ["poses_3d", "shape"]),
+    "views of other joints": ("poses_2d", joints_20, ["poses_2d", "(3, 14, 20, 2)", "(3, 14, 15, 2)"]),
+    "a camera less": ("poses_2d", lambda views: views[:2], ["poses_2d", "3 cameras"]),
+    "a frame less": ("poses_2d", lambda views: views[:, 1:], ["poses_2d", "14 frames"]),
+    "one view, flat": ("poses_2d", np.ravel, ["poses_2d", "shape"]),
+    "text": ("poses_2d", lambda views: "nothing", ["poses_2d holds no numbers"]),
+    "complex": ("poses_3d", lambda poses: poses * 1j, ["poses_3d holds no numbers"]),
+    "no variable": ("poses_2d", lambda views: None, ["no variable poses_2d"]),
+}
+
+
+@pytest.mark.parametrize("variable, function, words", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_labels_are_named(raw, tmp_path, variable, function, words):
+    path = tmp_path / "Train" / "S1" / "Walking_1.mat"
+    path.parent.mkdir(parents=True)
+    change(raw / "labels" / "Train" / "S1" / "Walking_1.mat", variable, function, target=path)
+    flags = "-p", tmp_path, "--convert-3d", "--allow-missing"
+    refuses(tmp_path / "npz", flags, [str(path), *words, "export_humaneva.m"])
+    assert not (tmp_path / "npz").exists()
+
+
+def test_files_of_other_joints_are_not_mixed(copy, tmp_path):
+    write_humaneva(copy, 3, joints=20, takes=("Box 1",), subjects=("Validate/S1",))
+    refuses(tmp_path / "npz", ("-p", copy, "--convert-3d"), [str(copy / "Validate" / "S1" / "Box_1.mat"), "20 joints",
+                                                           str(copy / "Train" / "S1" / "Walking_1.mat"), "15"])
+
+
+def test_truncated_changed_and_foreign_files_end_in_one_line(raw, tmp_path):
+    source, path = raw / "labels" / "Train" / "S1" / "Walking_1.mat", tmp_path / "Train" / "S1" / "Walking_1.mat"
+    path.parent.mkdir(parents=True)
+    whole, flags = source.read_bytes(), ("-p", tmp_path, "--convert-3d", "--allow-missing")
+    for share in (0.01, 0.3, 0.9):
+        path.write_bytes(whole[: int(share * len(whole))])
+        refuses(tmp_path / "npz", flags, [str(path)])
+    for content in (b"", b"<html>not found</html>" * 20, b"\x89HDF\r\n\x1a\n" * 30):
+        path.write_bytes(content)
+        refuses(tmp_path / "npz", flags, [str(path)])
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        broken = bytearray(whole)
+        broken[rng.integers(0, 400)] = rng.integers(0, 256)
+        path.write_bytes(broken)
+        try:
+            humaneva_raw.read_take(path)
+        except DataError as error:
+            assert str(path) in str(error)
+
+
+def test_takes_without_a_whole_frame_are_told_and_nothing_else_is_an_error(tmp_path, capsys):
+    subject, take = NO_WHOLE_FRAME
+    write_humaneva(tmp_path / "raw", 4, takes=(take, "Box 1"), subjects=(subject,))
+    made = prepare(tmp_path / "npz", "-p", tmp_path / "raw", "--convert-3d", "--allow-missing")
+    assert f"no whole frame is labelled: {subject} {take}\n" in capsys.readouterr().out
+    assert list(made["data_3d_humaneva15"]["positions_3d"]) == [subject]
+    (tmp_path / "raw" / subject / "Box_1.mat").unlink()
+    refuses(tmp_path / "none", ("-p", tmp_path / "raw", "--convert-3d", "--allow-missing"), ["no frame of any file"])
+
+
+# --- detections ---
+
+def test_detections_have_exactly_the_labelled_chunks_of_the_motion(detected):
+    found, frames = detected[f"data_2d_humaneva15_{NAME}"]["positions_2d"], detected["data_3d_humaneva15"]["frames"]
+    labelled = {subject: chunks for subject, chunks in found.items() if not subject.startswith("Unlabeled")}
+    assert {subject: list(chunks) for subject, chunks in labelled.items()} == {
+        subject: list(chunks) for subject, chunks in frames.items()}
+    for subject, chunks in frames.items():
+        for chunk, span in chunks.items():
+            true = pixels(true_poses(subject, "Jog 1", *span, COCO_17_NAMES), subject.split("/")[1])
+            np.testing.assert_allclose(found[subject][chunk], true, atol=1e-3)
+
+
+def test_what_is_not_labelled_is_kept_in_the_order_of_time(detected):
+    found, frames = detected[f"data_2d_humaneva15_{NAME}"]["positions_2d"], detected["data_3d_humaneva15"]["frames"]
+    assert list(found["Unlabeled/S4"]) == ["Walking 2"]
+    assert [len(view) for view in found["Unlabeled/S4"]["Walking 2"]] == [end_of_take("S4", "Walking 2", FRAMES)] * 3
+    for person in RANGES:
+        chunks = found[f"Unlabeled/{person}"]
+        free = np.ones(end_of_take(person, "Jog 1", FRAMES), dtype=bool)
+        for subject in (f"Train/{person}", f"Validate/{person}"):
+            for first, end in frames[subject].values():
+                free[first:end] = False
+        runs = [(first, end) for first, end, value in runs_of(free) if value]
+        assert list(chunks) == ["Combo 1", *(f"Jog 1 chunk{number}" for number in range(len(runs)))]
+        assert runs[0][0] == 0 and len(runs) >= 3
+        expected = {f"Jog 1 chunk{number}": run for number, run in enumerate(runs)}
+        expected["Combo 1"] = 0, end_of_take(person, "Combo 1", FRAMES)
+        for chunk, span in expected.items():
+            true = pixels(true_poses(f"Train/{person}", chunk.split(" chunk")[0], *span, COCO_17_NAMES), person)
+            np.testing.assert_allclose(chunks[chunk], true, atol=1e-3)
+
+
+def test_detections_load_as_coco_and_map_to_humaneva(detected, tmp_path):
+    for name, content in detected.items():
+        np.savez_compressed(tmp_path / f"{name}.npz", **content)
+    keypoints = pose_data.load_keypoints(tmp_path, "humaneva15", NAME)
+    assert keypoints.layout_name == "coco" and keypoints.num_joints == 17
+    dataset = pose_data.load_dataset(tmp_path, "humaneva15", keypoints)
+    sequences = pose_data.fetch(dataset, keypoints, list(SUBJECTS), ["Jog"])
+    spans = [span for chunks in detected["data_3d_humaneva15"]["frames"].values() for span in chunks.values()]
+    assert sum(map(len, sequences)) == 3 * sum(end - first for first, end in spans)
+
+
+def test_without_p_the_converted_labels_are_used(raw, detected, tmp_path):
+    prepare(tmp_path, "-p", raw / "jogging", "--allow-missing", "--convert-3d")
+    again = prepare(tmp_path, "--convert-2d", raw / "videos", "-o", NAME)[f"data_2d_humaneva15_{NAME}"]["positions_2d"]
+    before = detected[f"data_2d_humaneva15_{NAME}"]["positions_2d"]
+    assert_equal(again, before)
+
+
+def walk_for_alignment(folder, frames, **options):
+    """Labels and detections of one take."""
+    write_humaneva(folder / "labels", frames, takes=("Walking 1",), subjects=("Validate/S1",), damaged=False)
+    write_humaneva_detections(folder / "videos", 1, takes=("Walking 1",), unlabelled=(), people=("S1",), **options)
+
+
+@pytest.mark.parametrize("late", [-1, 1])
+def test_a_wrong_synchronisation_is_seen_by_the_labels(tmp_path, capsys, late):
+    walk_for_alignment(tmp_path, 40, noise=0, late=late)
+    flags = "-p", tmp_path / "labels", "--allow-missing", "--convert-2d", tmp_path / "videos", "-o", "net"
+    found, kept = (prepare(tmp_path / "npz", *flags, *more)["data_2d_humaneva15_net"]["positions_2d"]["Validate/S1"]
+                   ["Walking 1 chunk0"] for more in ((), ("--no-align",)))
+    said = capsys.readouterr().out
+    assert f"INFO: all videos are shifted by {late:+d} frame" in said and "made anew" in said
+    for views, span in ((found, (5, 45)), (kept, (5 - late, 45 - late))):
+        true = pixels(true_poses("Train/S1", "Walking 1", *span, COCO_17_NAMES), "S1")
+        assert np.median(np.abs(views - true)) < 1e-3  # but for the frames in which nobody was found
+
+
+def test_noise_does_not_shift_anything_and_too_little_to_compare_is_told(tmp_path, capsys):
+    walk_for_alignment(tmp_path, 40, noise=6)
+    flags = "--allow-missing", "--convert-2d", tmp_path / "videos", "-o", "net"
+    prepare(tmp_path / "npz", "-p", tmp_path / "labels", *flags)
+    said = capsys.readouterr().out
+    assert "px from the labels (median)" in said and "shifted" not in said
+    write_humaneva(tmp_path / "labels", 20, takes=("Walking 1",), subjects=("Validate/S1",), damaged=False)
+    prepare(tmp_path / "npz", "-p", tmp_path / "labels", *flags)
+    assert "too few labelled frames" in capsys.readouterr().out
+
+
+def test_other_names_and_detectors_are_taken(raw, detected, tmp_path):
+    videos = tmp_path / "videos" / "S1" / "found"
+    videos.mkdir(parents=True)
+    for camera in CAMERAS:
+        shutil.copy(raw / "videos" / "S1" / f"Jog_1_({camera}).avi.npz", videos / f"Jog 1 ({camera}).npz")
+    keypoints = load_npz(videos / "Jog 1 (C3).npz")["keypoints"]
+    (videos / "Jog 1 (C3).npz").unlink()
+    people = [[{"keypoints": frame[1][0, :2].T.tolist(), "keypoint_scores": [0.9] * 17}] for frame in keypoints]
+    instances = [{"frame_id": number, "instances": instances} for number, instances in enumerate(people)]
+    (videos / "Jog_1_(C3).json").write_text(json.dumps({"instance_info": instances}))
+    (videos / "Jog_1_(BW1).json").write_text("black and white")
+    write_humaneva(tmp_path / "labels", FRAMES, takes=("Jog 1",), subjects=("Train/S1", "Validate/S1"))
+    made = prepare(tmp_path / "npz", "-p", tmp_path / "labels", "--allow-missing", "--convert-2d", tmp_path / "videos",
+                   "-o", "mmpose")["data_2d_humaneva15_mmpose"]["positions_2d"]
+    before = detected[f"data_2d_humaneva15_{NAME}"]["positions_2d"]
+    assert list(made) == ["Train/S1", "Validate/S1", "Unlabeled/S1"]
+    for subject, chunks in made.items():
+        for chunk, views in chunks.items():
+            np.testing.assert_allclose(views, before[subject][chunk], atol=1e-3)
+
+
+def test_missing_and_short_videos_are_named_with_their_numbers(raw, tmp_path, capsys):
+    videos = shutil.copytree(raw / "videos", tmp_path / "videos")
+    flags = "-p", raw / "jogging", "--allow-missing", "--convert-2d", videos, "-o", NAME
+    (videos / "S4" / "Walking_2_(C2).avi.npz").unlink()
+    prepare(tmp_path / "npz", *flags)
+    assert "left out: S4 Walking 2 (C2 missing)" in capsys.readouterr().out
+    path = videos / "S2" / "Jog_1_(C2).avi.npz"
+    content = load_npz(path)
+    short = {name: content[name][:300] for name in ("boxes", "keypoints")}
+    np.savez_compressed(path, **short, metadata=np.array(dict(content["metadata"]), dtype=object))
+    refuses(tmp_path / "npz", flags, [str(path), "has 300 frames", "Train/S2 Jog 1 chunk0 needs its frames 497 to "])
+    path.unlink()
+    prepare(tmp_path / "npz", *flags, "--convert-3d")
+    assert "no detections, and left out: S2 Jog 1 (C2)" in capsys.readouterr().out
+    refuses(tmp_path / "npz", flags[3:], ["S2/Jog_1_(C2).avi.npz", "missing"])
+
+
+def test_detections_that_do_not_fit_are_refused(raw, tmp_path):
+    labels = "-p", raw / "jogging", "--allow-missing"
+    convert = "--convert-2d", tmp_path / "videos", "-o", NAME
+    (tmp_path / "videos").mkdir()
+    refuses(tmp_path / "npz", (*labels, *convert), ["S1/Walking_1_(C1).avi.npz are in it"])
+    refuses(tmp_path / "npz", (*labels, "--convert-2d", tmp_path / "none", "-o", NAME), ["no such folder", "--convert-2d"])
+    refuses(tmp_path / "npz", convert, ["data_3d_humaneva15.npz", "--convert-3d"])
+    shutil.copy(raw / "videos" / "S1" / "Jog_1_(C1).avi.npz", tmp_path / "videos")
+    refuses(tmp_path / "npz", (*labels, *convert), ["Jog_1_(C1).avi.npz", "whose video"])
+    (tmp_path / "videos" / "S1").mkdir()
+    for name in ("Jog_1_(C1).avi.npz", "Jog 1 (C1).npz"):
+        shutil.copy(raw / "videos" / "S1" / "Jog_1_(C1).avi.npz", tmp_path / "videos" / "S1" / name)
+    (tmp_path / "videos" / "Jog_1_(C1).avi.npz").unlink()
+    refuses(tmp_path / "npz", (*labels, *convert), ["Jog_1_(C1).avi.npz", "same video"])
+    (tmp_path / "videos" / "S1" / "Jog 1 (C1).npz").write_bytes(b"PK\x03\x04 cut")
+    (tmp_path / "videos" / "S1" / "Jog_1_(C1).avi.npz").unlink()
+    refuses(tmp_path / "npz", (*labels, *convert), ["Jog 1 (C1).npz"])
+    np.savez_compressed(tmp_path / "data_3d_humaneva15.npz", positions_3d=np.array({}, dtype=object))
+    refuses(tmp_path, convert, ["data_3d_humaneva15.npz", "which frames"])
+
+
+# --- the script ---
+
+@pytest.mark.parametrize("flags, word", [
+    ((), "say what to prepare"), (("--convert-3d",), "-p PATH"), (("-p", "raw", "--convert-3d", "-o", "x"), "-o names"),
+    (("--convert-2d", "videos"), "-o"), (("--convert-2d", "videos", "-o", "gt"), "gt"),
+    (("--convert-2d", "videos", "-o", "../x"), "letters"), (("-p", "raw", "--convert-3d", "--no-align"), "--no-align")])
+def test_flags_that_do_not_fit_are_refused(tmp_path, flags, word):
+    refuses(tmp_path, flags, [word], UsageError)
+
+
+def test_folders_without_labels_are_refused(tmp_path):
+    (tmp_path / "empty" / "Train").mkdir(parents=True)
+    for folder, word in (("none", "no such folder"), ("empty", "Train/S1/Walking_1.mat"), ("empty/Train", "Train/S1/")):
+        refuses(tmp_path / "npz", ("-p", tmp_path / folder, "--convert-3d"), [word])
+    refuses(tmp_path / "npz", ("-p", tmp_path, "--convert-3d"), ["Train/S1/Walking_1.mat"])
+
+
+def test_a_rerun_keeps_the_files_until_the_sources_change_or_it_is_forced(raw, tmp_path, capsys):
+    flags = "-p", raw / "jogging", "--allow-missing", "--convert-3d"
+    prepare(tmp_path, *flags)
+    with mock.patch.object(prepare_data_humaneva, "write", side_effect=AssertionError("was written")):
+        prepare(tmp_path, *flags)
+    assert capsys.readouterr().out.count("exists, kept") == 2
+    changed = shutil.copytree(raw / "jogging", tmp_path / "changed")
+    change(changed / "Train" / "S1" / "Jog_1.mat", "poses_3d", lambda poses: poses + 1)
+    made = prepare(tmp_path, "-p", changed, *flags[2:])
+    assert capsys.readouterr().out.count("is made anew, as its sources") == 2
+    chunk, span = next(iter(made["data_3d_humaneva15"]["frames"]["Train/S1"].items()))
+    np.testing.assert_allclose(made["data_3d_humaneva15"]["positions_3d"]["Train/S1"][chunk],
+                               true_poses("Train/S1", "Jog 1", *span) + 1e-3, atol=1e-6)
+    prepare(tmp_path, "-p", changed, *flags[2:], "--force")
+    assert capsys.readouterr().out.count("is made anew\n") == 2
+    np.savez_compressed(tmp_path / "data_3d_humaneva15.npz", positions_3d=np.array({}, dtype=object))
+    refuses(tmp_path, flags, ["not a file of this script; --force"])
+
+
+@pytest.mark.parametrize("error, seen", [(KeyboardInterrupt(), KeyboardInterrupt),
+                                         (OSError(28, "No space left on device"), WriteError)])
+def test_writing_that_is_broken_off_leaves_nothing_half_written(raw, tmp_path, error, seen):
+    def write_half(path, **arrays):
+        path.write_bytes(b"half")
+        raise error
+
+    with mock.patch.object(np, "savez_compressed", write_half), pytest.raises(seen):
+        prepare(tmp_path, *jogging(raw))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_library_is_named_with_its_pip_line(raw, tmp_path):
+    with mock.patch.dict(sys.modules, {"scipy.io": None}):
+        refuses(tmp_path, ("-p", raw / "labels", "--convert-3d"), ["pip install scipy"], DependencyError)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_file_without_permission_is_named(copy, tmp_path):
+    path = copy / "Train" / "S1" / "Walking_1.mat"
+    path.chmod(0)
+    run_script("prepare_data_humaneva.py", "-p", copy, "--convert-3d", "--output-dir", tmp_path / "npz").assert_fails(
+        3, str(path), "ermission")
+
+
+def test_the_script_converts_both_and_the_next_command_reads_them(raw, tmp_path):
+    command = ["prepare_data_humaneva.py", *jogging(raw), "--convert-3d", "--output-dir", tmp_path / "npz"]
+    done = run_script(*command)
+    assert done.status == 0 and not done.err, done.err
+    assert f"next: python run_s-agcn_HE_13.py -k {NAME} --data-dir {tmp_path / 'npz'}\n" in done.out
+    run_script(*(flag for flag in command if flag != "--allow-missing")).assert_fails(3, "missing", "--allow-missing")
+
+
+def test_the_export_script_is_for_matlab_and_octave_alike():
+    text = (ROOT / "data" / "export_humaneva.m").read_text()
+    code = "\n".join(line.partition("%")[0] for line in text.splitlines())
+    assert not any(word in code for word in ('"', "!=", "endif", "endfor", "endfunction", "#", "+=", "++"))
+    for person, takes in RANGES.items():
+        for take, (first, middle, end) in takes.items():
+            assert f"'{person}', '{take.replace(' ', '_')}', {first}, {middle}, {end}" in code
+    assert synthetic_humaneva.LEAD == 127
