@@ -4,11 +4,11 @@ A file such as `Train/S1/Walking_1.mat` holds `poses_3d` (frames, 15 or 20, 3) i
 joints, 2) in pixels of the colour cameras, NaN where the motion capture failed. Frame numbers are those of the
 synchronised videos and count from 0. Source: Sigal et al., IJCV 2010; figures as VideoPose3D publishes them.
 """
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
+from common import mat5
 from common.keypoints import LAYOUTS
 from common.mpi3dhp_raw import kind_of
 from common.utils import DataError, progress, require
@@ -117,18 +117,13 @@ def read_variables(path):
     """`poses_3d` and `poses_2d` of a MATLAB file, as MATLAB shows them. Raises DataError."""
     names, kind = ("poses_3d", "poses_2d"), kind_of(path)
     hdf5 = require("h5py", "h5py") if kind in ("MATLAB 7.3", "HDF5") else None
-    scipy_io = require("scipy.io", "scipy")
     try:
         if hdf5:
             with hdf5.File(path) as file:
                 content = {name: _of_hdf5(file[name]) for name in names if name in file}
         else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                content = scipy_io.loadmat(path, variable_names=names)
+            content = mat5.read_variables(path, names)
     except Exception as error:  # a damaged file raises about anything
-        if kind == "of an unknown kind":
-            raise DataError(f"{path}: not a MATLAB file; {AGAIN}") from None
         raise DataError(f"{path}: damaged or truncated ({type(error).__name__}: {error}); {AGAIN}") from None
     for name in names:
         if name not in content:
