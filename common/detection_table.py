@@ -7,9 +7,10 @@ import numpy as np
 from common.keypoints import COCO_17_NAMES, LAYOUTS
 from common.utils import DataError, UsageError
 
-MOST_FRAMES = 3_000_000  # more than a day of video: no number in a file makes us ask for all the memory there is
+MOST_FRAMES = 1_000_000  # hours of video: no number in a file makes us ask for all the memory there is
 LARGEST_NUMBER = 2**63 - 1
 FARTHEST_PIXEL = 1e6  # a joint beyond is taken as not found
+LARGEST_SCORE = 1e6  # what is beyond is no score
 NUMBERS = {int, float, type(None)}  # null is how some write a NaN
 AGAIN = "run the detector again or copy its file again"
 
@@ -197,7 +198,7 @@ def layout_of_names(names):
 def mark_missing(values):
     """x, y of joints that were not found become NaN, scores that are no numbers 0; values (n, J, 3) is changed."""
     wrong = ~(np.abs(values[..., :2]) <= FARTHEST_PIXEL).all(axis=-1) | ~values.any(axis=-1)  # OpenPose's 0 0 0
-    values[..., 2][~np.isfinite(values[..., 2])] = 0
+    values[..., 2][~(np.abs(values[..., 2]) < LARGEST_SCORE)] = 0
     values[wrong] = np.nan, np.nan, 0
 
 
@@ -210,5 +211,5 @@ def fill_boxes(boxes, box_scores, values):
         boxes = np.where(usable[:, None], boxes, np.concatenate([low, high], axis=1))
         joints = np.isfinite(values[..., 0])
         mean = (values[..., 2] * joints).sum(axis=1) / joints.sum(axis=1)
-        box_scores = np.where(np.isfinite(box_scores), box_scores, mean)
+        box_scores = np.where(np.abs(box_scores) < LARGEST_SCORE, box_scores, mean)
     return boxes.astype(np.float32), box_scores.astype(np.float32)

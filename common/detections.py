@@ -36,6 +36,7 @@ class Detections:
     boxes: np.ndarray
     box_scores: np.ndarray
     ids: np.ndarray | None
+    file_format: str = ""
     notices: list = field(default_factory=list)
 
 
@@ -65,16 +66,17 @@ def read_detections(path, file_format="auto", layout=None, frames=None, first_fr
         raise DataError(f"{path}: its last frame is number {last + first} (the first is {first}), and the video has "
                         f"{frames} frames; is it this video's? --first-frame N says what number the first frame has")
     if last >= MOST_FRAMES:
-        raise DataError(f"{path}: has a frame number of {last + first}, more than a day of video; {AGAIN}")
+        raise DataError(f"{path}: has a frame number of {last + first}, and more than {MOST_FRAMES:,} frames are not "
+                        f"read; {AGAIN}")
     mark_missing(values)
     somebody = np.flatnonzero(np.isfinite(values[..., 0]).any(axis=1))
     order = somebody[np.argsort(found.numbers[somebody], kind="stable")]
     values = values[order]
     boxes, box_scores = fill_boxes(found.boxes[order], found.box_scores[order], values)
     frame, ids = found.numbers[order] - first, _track_ids(found.ids[order], found.numbers[order], notices)
-    return Detections(path, layout, last + 1 if frames is None else int(frames), found.size, frame,
-                      values[..., :2].astype(np.float32), values[..., 2].astype(np.float32), boxes, box_scores, ids,
-                      notices)
+    total = last + 1 if frames is None else int(frames)
+    return Detections(path, layout, total, found.size, frame, values[..., :2].astype(np.float32),
+                      values[..., 2].astype(np.float32), boxes, box_scores, ids, file_format, notices)
 
 
 def _first_number(found, path, file_format, frames, first_frame):

@@ -1,0 +1,305 @@
+"""Prepare 2D detections of any common detector, of a user's own videos or of Human3.6M's, for lifting.
+
+    python prepare_data_2d.py -i clip.mp4.npz -o clip                       # Detectron or Detectron2 (VideoPose3D's)
+    python prepare_data_2d.py -i openpose_output/ -o clip --video clip.mp4  # a folder of OpenPose's JSON files
+    python prepare_data_2d.py -i alphapose-results.json -o clip --size 1920x1080
+    python prepare_data_2d.py -i results_clip.json -o clip --video clip.mp4 --person 2       # MMPose, COCO results
+    python prepare_data_2d.py -i PATH -d h36m -o detectron_pt_coco          # PATH: S1/Walking 1.54138969.mp4.npz ...
+
+The result is data/data_2d_custom_NAME.npz or data/data_2d_h36m_NAME.npz. Of several people the main one is taken, the
+largest over time; frames without it are interpolated. `python prepare_data_humaneva.py --convert-2d` is for HumanEva.
+"""
+import argparse
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from common.detection_files import dataset_of, find_h36m, find_videos, state_of
+from common.detections import FORMATS, person_keypoints, read_detections
+from common.flags import OneLineParser, natural, positive_float
+from common.keypoints import LAYOUT_MAPS, LAYOUTS, layout_matrix
+from common.prepared import is_made, write
+from common.safe_io import load_npz
+from common.utils import DataError, UsageError, progress, require, run_script
+
+RECIPE = 1  # raised when the same detections come to give other files
+DATASETS = ("auto", "h36m", "humaneva15", "custom")
+# What --to auto makes of layouts for which there are no models; Human3.6M's and COCO's joints stay.
+MAPPED = {"halpe26": "h36m", "body25": "h36m", "mpii": "h36m"}
+LISTS_PEOPLE_ONLY = ("alphapose", "coco")  # their files say nothing of frames without people
+OPEN_END = 30  # such frames that a video may have at its end
+WHOLE_COUNT = (".mp4", ".mov", ".m4v", ".avi")  # videos that say how many frames they have; others are estimated
+OUTSIDE = 0.2  # share of joints outside the picture from which its size is doubted
+
+
+def get_args():
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="PATH",
+                        help="detections: a file, an OpenPose folder, or a folder of several videos' detections")
+    parser.add_argument("-o", "--output", required=True, metavar="NAME",
+                        help="the result is data_2d_custom_NAME.npz or data_2d_h36m_NAME.npz; -k NAME uses it")
+    parser.add_argument("--format", choices=FORMATS, default="auto",
+                        help="of the detections (default: told by content)")
+    parser.add_argument("-d", "--dataset", choices=DATASETS, default="auto",
+                        help="whose videos they are (default: told by the files' names)")
+    parser.add_argument("--layout", choices=list(LAYOUTS), help="of the joints, where the detections tell it wrongly")
+    parser.add_argument("--to", choices=["auto", "h36m", "coco", "keep"], default="auto",
+                        help="joints of the result (default: Human3.6M's and COCO's stay, others become Human3.6M's)")
+    parser.add_argument("--person", type=int, metavar="ID",
+                        help="of several people: the file's track id, or from 0 in the order of appearance")
+    parser.add_argument("--first-frame", type=natural, metavar="N",
+                        help="the number of the first frame (default: 0 or 1, as the numbers tell)")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="the video: its size, frames per second and length")
+    parser.add_argument("--size", type=picture_size, metavar="WxH", help="of the video, in pixels")
+    parser.add_argument("--fps", type=positive_float, metavar="F", help="frames per second of the video")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), metavar="DIR",
+                        help="folder of the .npz files (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="write the file anew where it exists")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args()
+    args.output = re.sub(r"^data_2d_(custom|h36m)_(.+)$", r"\2", args.output.removesuffix(".npz"))
+    if not re.fullmatch(r"[^/\\\0]+", args.output):
+        raise UsageError(f"-o {args.output}: is a name, not a path; --data-dir names the folder")
+    return args
+
+
+def picture_size(text):
+    match = re.fullmatch(r"([1-9][0-9]{0,5})[xX]([1-9][0-9]{0,5})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 1920x1080")
+    return int(match[1]), int(match[2])
+
+
+def say(notices):
+    for notice in notices:
+        print(notice if notice.startswith("WARNING") else f"INFO: {notice}")
+
+
+# --- joints ---
+
+def target_layout(layout, to):
+    """The layout that the result has. UsageError where no map leads there."""
+    target = {"auto": MAPPED.get(layout, layout), "keep": layout}.get(to, to)
+    if target != layout and (layout, target) not in LAYOUT_MAPS:
+        known = ", ".join(f"{one} to {other}" for one, other in LAYOUT_MAPS)
+        raise UsageError(f"--to {to}: the detections have the joints {layout}, and the maps that are known are "
+                         f"{known}; leave it out or use --to keep")
+    return target
+
+
+def mapped(keypoints, layout, target):
+    """Keypoints (T, J, 2) with the joints of another layout."""
+    if target == layout:
+        return keypoints
+    matrix = layout_matrix(LAYOUT_MAPS[layout, target], keypoints.shape[1])
+    return (matrix @ keypoints).astype(np.float32)
+
+
+def metadata_of(layout, **more):
+    skeleton = LAYOUTS[layout]
+    return {"layout_name": layout, "num_joints": skeleton.num_joints(),
+            "keypoints_symmetry": [skeleton.joints_left(), skeleton.joints_right()], **more}
+
+
+class Mapping:
+    """The layouts of the videos so far, which must come to the same joints."""
+
+    def __init__(self, to):
+        self.to, self.seen = to, {}
+
+    def apply(self, keypoints, layout, path):
+        target = target_layout(layout, self.to)
+        self.seen.setdefault((layout, target), path)
+        if target != self.target:
+            raise DataError(f"{path}: comes to the joints {target}, and {next(iter(self.seen.values()))} to "
+                            f"{self.target}; --to h36m maps both")
+        return mapped(keypoints, layout, target)
+
+    @property
+    def target(self):
+        return next(iter(self.seen))[1]
+
+    def notices(self):
+        return [f"2D joints: {layout}, {f'mapped to {target}' if target != layout else 'as they are'}"
+                for layout, target in self.seen]
+
+
+# --- a user's own videos ---
+
+class Picture:
+    """What is known of a video besides its detections: size, frames per second and frames, None where unknown."""
+
+    def __init__(self, args):
+        self.path, self.size, self.fps, self.frames = args.video, args.size, args.fps, None
+        self.given, self.upright = args.size is not None, None
+        if args.video is not None:
+            from common.video import probe
+
+            info = probe(args.video)
+            self.upright = info.width, info.height
+            self.fps = args.fps or (round(info.fps, 6) if info.fps > 0 else None)
+            self.frames = info.frames or None if args.video.suffix.lower() in WHOLE_COUNT else None
+
+    def place(self, keypoints, detections):
+        """(keypoints, (width, height), [notices]): turned upright where the detector saw the video as it is stored."""
+        told, upright = detections.size, self.upright
+        size = self.size or upright or told
+        if size is None:
+            raise UsageError(f"{detections.path}: does not tell the size of the video; give --video FILE or --size WxH")
+        if self.given or upright is None or told is None or told == upright:
+            if told not in (None, size):
+                return keypoints, size, [f"{detections.path}: says {told[0]}x{told[1]}; --size is taken"]
+            return keypoints, size, self._doubts(keypoints, size)
+        turns = _quarter_turns(self.path)
+        if told == upright[::-1] and turns % 2:
+            notice = (f"{self.path} is filmed sideways, and its detections ({told[0]}x{told[1]}) as well: they are "
+                      f"turned upright ({upright[0]}x{upright[1]})")
+            return turned(keypoints, told, turns), upright, [notice]
+        return keypoints, told, [f"{detections.path}: is of a video of {told[0]}x{told[1]} pixels, and {self.path} has "
+                                 f"{upright[0]}x{upright[1]}; the detections' own size is taken"]
+
+    def _doubts(self, keypoints, size):
+        outside = ((keypoints < 0) | (keypoints > np.array(size))).any(axis=-1).mean()
+        return [f"WARNING: {outside:.0%} of the joints lie outside the picture of {size[0]}x{size[1]} pixels; is that "
+                "its size?"] if outside > OUTSIDE else []
+
+
+def _quarter_turns(path):
+    """How often the stored picture of a readable video is turned by 90 degrees, counterclockwise, when it is shown."""
+    with require("av", "av").open(str(path), metadata_errors="replace") as container:
+        return round(getattr(next(container.decode(video=0)), "rotation", 0) / 90) % 4
+
+
+def turned(keypoints, size, turns):
+    """Pixels (..., 2) in a picture of `size` (width, height) that is turned counterclockwise, by 90 degrees each."""
+    for _ in range(turns):
+        keypoints = np.stack([keypoints[..., 1], size[0] - 1 - keypoints[..., 0]], axis=-1)
+        size = size[::-1]
+    return keypoints
+
+
+def prepare_custom(args, videos):
+    """{"positions_2d", "metadata"} of videos {name: path of the detections}."""
+    picture, mapping, positions, about = Picture(args), Mapping(args.to), {}, {}
+    for name, path in videos.items():
+        detections = read_detections(path, args.format, args.layout, picture.frames, args.first_frame)
+        keypoints, notices = person_keypoints(detections, args.person)
+        keypoints, size, more = picture.place(keypoints, detections)
+        say([*notices, *more])
+        positions[name] = {"custom": [mapping.apply(keypoints, detections.layout, path)]}
+        about[name] = {"w": size[0], "h": size[1]} | ({"fps": picture.fps} if picture.fps else {})
+        print(f"{name}: {len(keypoints)} frames of {size[0]}x{size[1]} pixels")
+    say(mapping.notices())
+    return {"positions_2d": positions, "metadata": metadata_of(mapping.target, video_metadata=about)}
+
+
+# --- Human3.6M ---
+
+def frames_of_3d(data_dir):
+    """{(subject, action): frames} of data_3d_h36m.npz, or None where it is not there."""
+    path = data_dir / "data_3d_h36m.npz"
+    if not path.is_file():
+        return None
+    positions = load_npz(path).get("positions_3d")
+    if not isinstance(positions, dict) or not all(isinstance(actions, dict) for actions in positions.values()):
+        raise DataError(f"{path}: has no `positions_3d` of the form {{subject: {{action: ...}}}}; prepare it again")
+    return {(subject, action): len(poses) for subject, actions in positions.items()
+            for action, poses in actions.items()}
+
+
+def prepare_h36m(args, sequences):
+    """{"positions_2d", "metadata"} of {(subject, action): [detections per camera]}."""
+    mapping, positions, needed = Mapping(args.to), {}, frames_of_3d(args.data_dir)
+    missing, lengths = [0, 0], {}
+    with progress(total=sum(map(len, sequences.values())), unit="video") as bar:
+        for (subject, action), paths in sequences.items():
+            views = []
+            for path in paths:
+                bar.set_description(f"{subject} {action}")
+                detections = at_least(read_detections(path, args.format, args.layout, None, args.first_frame),
+                                      (needed or {}).get((subject, action), 0), f"{subject} {action}")
+                keypoints, notices = person_keypoints(detections)
+                say(notice for notice in notices if notice.startswith("WARNING"))
+                missing[0] += detections.frames - len(np.unique(detections.frame))
+                missing[1] += detections.frames
+                views.append(mapping.apply(keypoints, detections.layout, path))
+                bar.update()
+            positions.setdefault(subject, {})[action] = views
+            lengths[subject, action] = len(views[0])
+    print(f"{len(sequences)} sequences, {missing[1]:,} camera frames; nobody was found in {missing[0]:,} of them, "
+          "which were interpolated")
+    lacking = [" ".join(key) for key in needed or () if key not in lengths and key != ("S11", "Directions")]
+    if lacking:
+        say([f"data_3d_h36m.npz has {len(lacking)} sequences more ({', '.join(lacking[:3])} ...): leave their subjects "
+             "or actions out (-str, -ste, -a)"])
+    say(mapping.notices())
+    return {"positions_2d": positions, "metadata": metadata_of(mapping.target)}
+
+
+def at_least(detections, frames, sequence):
+    """The detections if they have `frames`, or with that many if only people are listed in their file."""
+    lacking = frames - detections.frames
+    if lacking <= 0:
+        return detections
+    if detections.file_format in LISTS_PEOPLE_ONLY and lacking <= OPEN_END:
+        return dataclasses.replace(detections, frames=frames)
+    raise DataError(f"{detections.path}: has {detections.frames} frames, and the 3D positions of {sequence} {frames}; "
+                    "detect in the whole video")
+
+
+# --- all of it ---
+
+def check_flags(args, dataset, videos):
+    if dataset == "humaneva15":
+        raise UsageError("HumanEva's detections are cut to the chunks of its labels: use prepare_data_humaneva.py "
+                         f"--convert-2d {args.input} -o {args.output}")
+    single = {"--person": args.person, "--video": args.video}
+    if dataset == "h36m":
+        single |= {"--size": args.size, "--fps": args.fps}
+    if videos == 1 and dataset == "custom":
+        return
+    for flag, value in single.items():
+        if value is not None:
+            raise UsageError(f"{flag} applies to one video of one's own, and {args.input} holds {videos}; leave it out")
+
+
+def main(args):
+    dataset = args.dataset
+    if dataset == "auto":
+        dataset = dataset_of(args.input)
+    if dataset == "h36m":
+        found, others = find_h36m(args.input)
+        paths = [path for views in found.values() for path in views]
+    else:
+        found = {} if dataset == "humaneva15" else find_videos(args.input)
+        paths, others = list(found.values()), []
+    check_flags(args, dataset, len(paths))
+    if args.video is not None:
+        found = {args.video.name: paths[0]}
+    target = args.data_dir / f"data_2d_{dataset}_{args.output}.npz"
+    settings = {"recipe": RECIPE, "videos": [list(key) if isinstance(key, tuple) else key for key in found],
+                **{name: getattr(args, name) for name in ("format", "layout", "to", "person", "first_frame", "fps")},
+                "size": list(args.size or ()),
+                "sources": [state_of(path) for path in [*paths, *filter(None, [args.video])]]}
+    if not args.force and is_made(target, settings, renewing=("sources",)):
+        print(f"{target}: exists, kept; --force writes it anew")
+    else:
+        if others:
+            say([f"{len(others)} files are of no known sequence and left out: {', '.join(others[:5])}"])
+        made = prepare_h36m(args, found) if dataset == "h36m" else prepare_custom(args, found)
+        write(target, settings, **{name: np.array(value, dtype=object) for name, value in made.items()})
+    where = "" if args.data_dir == Path("data") else f" --data-dir {shlex.quote(str(args.data_dir))}"
+    command = f"next: python run_s-agcn.py -d {dataset} -k {shlex.quote(args.output)}{where} --evaluate FILE"
+    if dataset == "custom":
+        video = next(iter(found))
+        file = args.video or "VIDEO"
+        command += (f" --render --viz-subject {shlex.quote(video)} --viz-action custom --viz-video "
+                    f"{shlex.quote(str(file))} --viz-output output.mp4")
+    print(command)
+
+
+if __name__ == "__main__":
+    run_script(main, get_args)
