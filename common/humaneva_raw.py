@@ -124,7 +124,8 @@ def read_variables(path):
         else:
             content = mat5.read_variables(path, names)
     except Exception as error:  # a damaged file raises about anything
-        raise DataError(f"{path}: damaged or truncated ({type(error).__name__}: {error}); {AGAIN}") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: damaged, truncated or no MATLAB file ({reason}); {AGAIN}") from None
     for name in names:
         if name not in content:
             raise DataError(f"{path}: has no variable {name}: truncated, or another file; {AGAIN}")

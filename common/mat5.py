@@ -1,7 +1,7 @@
 """MATLAB 5 files (`-v7`, `-v6`): arrays of numbers and cells of them, read without trusting a byte.
 
-The usual library reads past the ends of buffers where a file is damaged, and the process dies. Here every length is checked
-before it is used. Source: MathWorks, "MAT-File Format", 2019.
+The usual library reads past the ends of buffers where a file is damaged, and the process dies. Here every length is
+checked before it is used. Source: MathWorks, "MAT-File Format", 2019.
 """
 import math
 import zlib

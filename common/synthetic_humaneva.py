@@ -3,6 +3,7 @@
 They move near the middle of HumanEva's room, seen by its cameras. A take's motion is whole: videos begin before its
 first synchronised frame and end after the labelled ones, and labels are cut out of it.
 """
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from common.humaneva_raw import CAMERAS, FIRST_FRAMES, MM_PER_METRE, RANGES, SUB
 from common.keypoints import COCO_17_NAMES, LAYOUTS
 from common.synthetic import make_motion
 from common.synthetic_body import JOINT, stream
+from common.synthetic_detections import people_of, write_detectron
 from common.utils import atomic_path, progress, require
 
 TAKES = tuple(RANGES["S1"])
@@ -36,12 +38,19 @@ FACE = {"nose": {"neck": 1}} | {
 
 def take_positions(person, take, first, end, seed=0):
     """World metres (end - first, 32, 3), float64, of the synchronised frames of a take; from -LEAD on."""
+    return _take_motion(person, take, seed)[LEAD + first : LEAD + end]
+
+
+@functools.lru_cache(maxsize=64)
+def _take_motion(person, take, seed):
+    """All of a take, (LONGEST, 32, 3); kept, as all files of the take are cut out of it."""
     kind, _, trial = take.partition(" ")
     number = 1 + int(trial) + 10 * list(MOTIONS).index(kind)  # jogging is not walking again
     motion = make_motion(PEOPLE[person], f"{MOTIONS[kind]} {number}", LONGEST, seed).astype(np.float64)
     root = motion[:, JOINT["hip"], :2]
     motion[..., :2] += np.array(MIDDLE) - (root.min(0) + root.max(0)) / 2
-    return motion[LEAD + first : LEAD + end]
+    motion.setflags(write=False)
+    return motion
 
 
 def weights_of(names):
@@ -135,20 +144,6 @@ def write_humaneva_detections(folder, frames=60, seed=0, takes=TAKES, unlabelled
     for person, take, camera in progress(names, desc="detections", unit="video"):
         keypoints = detections_of(person, take, camera, frames, seed, noise, late)
         found = stream(seed, person, take, camera, "misses").random(len(keypoints)) >= misses
-        write_detectron(Path(folder) / person / f"{take.replace(' ', '_')}_({camera}).avi.npz",
-                        [pose[None][: int(seen)] for pose, seen in zip(keypoints, found, strict=True)], SIZE)
+        with atomic_path(Path(folder) / person / f"{take.replace(' ', '_')}_({camera}).avi.npz") as temporary:
+            write_detectron(temporary, people_of([np.where(found[:, None, None], keypoints, np.nan)]), SIZE)
 
-
-def write_detectron(path, people_per_frame, size):
-    """An npz as Detectron's users have them; people_per_frame: (n, 17, 2) pixels each; size: (width, height)."""
-    entries = {name: np.empty(len(people_per_frame), dtype=object) for name in ("boxes", "keypoints", "segments")}
-    for number, people in enumerate(people_per_frame):
-        some = len(people) > 0
-        scores = np.broadcast_to([[8.0], [0.95]], (len(people), 2, people.shape[1]))  # logit, probability
-        keypoints = np.concatenate([people.transpose(0, 2, 1), scores], axis=1).astype(np.float32)
-        boxes = np.concatenate([people.min(1) - 10, people.max(1) + 10, np.full((len(people), 1), 0.99)], axis=1)
-        entries["boxes"][number] = [[], boxes.astype(np.float32) if some else []]
-        entries["keypoints"][number] = [[], keypoints if some else []]
-    metadata = {"w": size[0], "h": size[1]}
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **entries, metadata=np.array(metadata, dtype=object))

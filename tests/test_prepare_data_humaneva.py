@@ -15,6 +15,7 @@ import prepare_data_humaneva
 from common import humaneva_raw, pose_data, synthetic_humaneva
 from common.humaneva_raw import CAMERAS, RANGES, SUBJECTS, all_takes, frame_offsets, frame_range, runs_of
 from common.keypoints import COCO_17_NAMES, HUMANEVA_15_NAMES, LAYOUTS
+from common.mat5 import read_variables
 from common.safe_io import load_npz
 from common.synthetic_humaneva import (
     NO_WHOLE_FRAME,
@@ -283,6 +284,25 @@ def test_takes_without_a_whole_frame_are_told_and_nothing_else_is_an_error(tmp_p
     refuses(tmp_path / "none", ("-p", tmp_path / "raw", "--convert-3d", "--allow-missing"), ["no frame of any file"])
 
 
+def test_matlab_files_hold_what_the_usual_library_reads_in_them(tmp_path):
+    rng, cells = np.random.default_rng(0), np.empty((3, 1), dtype=object)
+    for number in range(3):
+        cells[number, 0] = rng.normal(size=(number, 5)).astype(np.float32)
+    content = {"many": rng.normal(size=(40, 20, 3)), "whole": np.arange(24.0).reshape(2, 3, 4),
+               "none": np.zeros((0, 15, 3)), "small": np.array([[1, -2]], dtype=np.int16),
+               "single": np.array([[1.5]], dtype=np.float32), "cells": cells, "complex": np.array([[1j]]),
+               "text": "text", "structure": {"x": 1}}
+    for compressed in (True, False):
+        scipy.io.savemat(tmp_path / "file.mat", content, do_compression=compressed)
+        found, expected = read_variables(tmp_path / "file.mat", list(content)), scipy.io.loadmat(tmp_path / "file.mat")
+        for name in ("many", "whole", "none", "small", "single"):
+            assert np.array_equal(found[name], expected[name]) and found[name].dtype == content[name].dtype
+        assert found["cells"].shape == (3, 1)
+        assert all(np.array_equal(*pair) for pair in zip(found["cells"].flat, expected["cells"].flat, strict=True))
+        assert found["complex"] is found["text"] is found["structure"] is None
+        assert list(read_variables(tmp_path / "file.mat", ["single", "absent"])) == ["single"]
+
+
 # --- detections ---
 
 def test_detections_have_exactly_the_labelled_chunks_of_the_motion(detected):
@@ -406,8 +426,9 @@ def test_detections_that_do_not_fit_are_refused(raw, tmp_path):
     labels = "-p", raw / "jogging", "--allow-missing"
     convert = "--convert-2d", tmp_path / "videos", "-o", NAME
     (tmp_path / "videos").mkdir()
-    refuses(tmp_path / "npz", (*labels, *convert), ["S1/Walking_1_(C1).avi.npz are in it"])
-    refuses(tmp_path / "npz", (*labels, "--convert-2d", tmp_path / "none", "-o", NAME), ["no such folder", "--convert-2d"])
+    refuses(tmp_path / "npz", (*labels, *convert), ["S1/Walking_1_(C1).avi.npz"])
+    elsewhere = "--convert-2d", tmp_path / "none", "-o", NAME
+    refuses(tmp_path / "npz", (*labels, *elsewhere), ["no such folder", "--convert-2d"])
     refuses(tmp_path / "npz", convert, ["data_3d_humaneva15.npz", "--convert-3d"])
     shutil.copy(raw / "videos" / "S1" / "Jog_1_(C1).avi.npz", tmp_path / "videos")
     refuses(tmp_path / "npz", (*labels, *convert), ["Jog_1_(C1).avi.npz", "whose video"])
@@ -471,9 +492,11 @@ def test_writing_that_is_broken_off_leaves_nothing_half_written(raw, tmp_path, e
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_library_is_named_with_its_pip_line(raw, tmp_path):
-    with mock.patch.dict(sys.modules, {"scipy.io": None}):
-        refuses(tmp_path, ("-p", raw / "labels", "--convert-3d"), ["pip install scipy"], DependencyError)
+def test_a_missing_library_is_named_with_its_pip_line(copy, tmp_path):
+    with h5py.File(copy / "Train" / "S1" / "Jog_1.mat", "w") as file:
+        file["poses_3d"] = np.ones((3, 15, 2))
+    with mock.patch.dict(sys.modules, {"h5py": None}):
+        refuses(tmp_path / "npz", ("-p", copy, "--convert-3d"), ["pip install h5py"], DependencyError)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
