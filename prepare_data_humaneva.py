@@ -18,6 +18,7 @@ import numpy as np
 from common.archives import state_of
 from common.flags import OneLineParser
 from common.humaneva_raw import (
+    CAMERAS,
     JOINTS,
     SUBJECTS,
     Labels,
@@ -142,14 +143,30 @@ def load_converted(folder):
         raise DataError(f"{paths[0]}: no such file; convert the labels by -p PATH --convert-3d, or give -p PATH here")
     path, joints = found
     frames = load_npz(path).get("frames")
-    if not isinstance(frames, dict) or not all(
-            isinstance(chunks, dict) and all(isinstance(span, tuple) and len(span) == 2 and 0 <= span[0] < span[1]
-                                             for span in chunks.values()) for chunks in frames.values()):
+    if not are_frames(frames):
         raise DataError(f"{path}: does not tell which frames its chunks are, as files of this script do; convert the "
                         "labels again by -p PATH --convert-3d --force")
     flat = folder / f"data_2d_humaneva{joints}_gt.npz"
-    views = load_npz(flat).get("positions_2d") if flat.is_file() else {}
-    return Labels(joints, {}, views, frames)
+    views = load_npz(flat).get("positions_2d") if flat.is_file() else None
+    return Labels(joints, {}, views if are_views(views, frames, joints) else {}, frames)
+
+
+def are_frames(frames):
+    """Whether these are {subject: {chunk: (first, end)}} as this script writes them."""
+    return isinstance(frames, dict) and all(
+        subject in SUBJECTS and isinstance(chunks, dict) and all(
+            isinstance(chunk, str) and isinstance(span, tuple) and len(span) == 2 and
+            all(isinstance(frame, int) for frame in span) and 0 <= span[0] < span[1] for chunk, span in chunks.items())
+        for subject, chunks in frames.items())
+
+
+def are_views(views, frames, joints):
+    """Whether these are the labels of exactly these chunks, [per camera (n, joints, 2)]."""
+    try:
+        return all(np.shape(views[subject][chunk]) == (len(CAMERAS), end - first, joints, 2)
+                   for subject, chunks in frames.items() for chunk, (first, end) in chunks.items())
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def convert_detections(args, labels):

@@ -100,13 +100,13 @@ def fitting_shift(videos, layout, labels, layout_labels):
     """(shift of all videos, {shift: median pixels between detections and labels}): 0 unless another fits far better.
 
     labels: `common.humaneva_raw.Labels`. A shift of 1: what is labelled is in the next frame of the video. The medians
-    are None where joints or frames are too few to tell.
+    are None where labels or joints are too few to tell.
     """
     names = LAYOUTS[layout].names(), LAYOUTS[layout_labels].names()
     ours, theirs = ([own.index(name) for name in COMPARED if all(name in known for known in names)] for own in names)
     distances, compared = {shift: [] for shift in SHIFTS}, 0
     for subject, chunks in labels.frames.items():
-        for chunk, (first, end) in chunks.items():
+        for chunk, (first, end) in chunks.items() if labels.views else ():
             name = subject.split("/")[1], take_of(chunk)
             for number, camera in enumerate(CAMERAS):
                 if camera not in videos.get(name, {}):

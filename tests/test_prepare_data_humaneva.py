@@ -104,17 +104,32 @@ def true_poses(subject, take, first, end, names=HUMANEVA_15_NAMES):
 
 # --- labels ---
 
-def test_the_figures_are_those_of_the_dataset(real_data):
-    """The frames of the published conversion's chunks fit into the ranges, and fill those that are not damaged."""
-    poses = load_npz(real_data / "humaneva" / "data_3d_humaneva15.npz")["positions_3d"]
-    for subject, chunks in poses.items():
-        for take in RANGES[subject.split("/")[1]]:
-            lengths = [len(chunk) for name, chunk in chunks.items() if name.startswith(take)]
-            first, end = frame_range(subject, take)
-            assert sum(lengths) <= end - first
-    for subject, take in (("Train/S1", "Walking 1"), ("Train/S2", "Jog 1"), ("Validate/S1", "Gestures 1")):
+def test_the_published_conversion_comes_out_again(real_data, tmp_path):
+    """Its chunks, put back into takes with damaged frames between them, get their own numbers and values."""
+    published = [load_npz(real_data / "humaneva" / f"data_{name}.npz")[key] for name, key in
+                 (("3d_humaneva15", "positions_3d"), ("2d_humaneva15_gt", "positions_2d"))]
+    for subject, take in all_takes():
         first, end = frame_range(subject, take)
-        assert len(poses[subject][f"{take} chunk0"]) == end - first
+        poses, flat = np.full((end - first, 15, 3), np.nan), np.full((3, end - first, 15, 2), np.nan)
+        runs = {int(name[len(take) + 6:]): name for name in published[0].get(subject, {}) if name.startswith(take)}
+        frame = 0
+        for number in range(max(runs, default=-1) + 1):  # a damaged run has one frame, the last one all that are left
+            length = 1
+            if number in runs:
+                length = len(published[0][subject][runs[number]])
+                poses[frame : frame + length] = 1000.0 * published[0][subject][runs[number]].astype(np.float64)
+                flat[:, frame : frame + length] = published[1][subject][runs[number]]
+            frame += length
+        path = tmp_path / "raw" / subject / f"{take.replace(' ', '_')}.mat"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scipy.io.savemat(path, {"poses_3d": poses, "poses_2d": flat})
+    made = prepare(tmp_path / "npz", "-p", tmp_path / "raw", "--convert-3d")
+    made = made["data_3d_humaneva15"]["positions_3d"], made["data_2d_humaneva15_gt"]["positions_2d"]
+    for found, expected in zip(made, published, strict=True):
+        assert {subject: set(chunks) for subject, chunks in found.items()} == {
+            subject: set(chunks) for subject, chunks in expected.items()}
+        for subject, chunks in found.items():
+            assert all(np.array_equal(chunks[name], expected[subject][name]) for name in chunks)
 
 
 def test_training_begins_where_validation_ends():
@@ -440,8 +455,9 @@ def test_detections_that_do_not_fit_are_refused(raw, tmp_path):
     (tmp_path / "videos" / "S1" / "Jog 1 (C1).npz").write_bytes(b"PK\x03\x04 cut")
     (tmp_path / "videos" / "S1" / "Jog_1_(C1).avi.npz").unlink()
     refuses(tmp_path / "npz", (*labels, *convert), ["Jog 1 (C1).npz"])
-    np.savez_compressed(tmp_path / "data_3d_humaneva15.npz", positions_3d=np.array({}, dtype=object))
-    refuses(tmp_path, convert, ["data_3d_humaneva15.npz", "which frames"])
+    for frames in ({}, {"frames": np.array({"S1": {"Jog 1 chunk0": (3, 2)}}, dtype=object)}):
+        np.savez_compressed(tmp_path / "data_3d_humaneva15.npz", positions_3d=np.array({}, dtype=object), **frames)
+        refuses(tmp_path, convert, ["data_3d_humaneva15.npz", "which frames"])
 
 
 # --- the script ---
