@@ -1,5 +1,4 @@
 """The raw HumanEva-I, as miniature trees of demo people, and what the preparation makes of it."""
-import json
 import os
 import shutil
 import sys
@@ -10,55 +9,29 @@ import numpy as np
 import pytest
 import scipy.io
 from conftest import ROOT, run_script
+from humaneva_tree import FRAMES, NAME, assert_equal, change, jogging, prepare, refuses, true_poses, write_jogging
 
 import prepare_data_humaneva
 from common import humaneva_raw, pose_data, synthetic_humaneva
-from common.humaneva_raw import CAMERAS, RANGES, SUBJECTS, all_takes, frame_offsets, frame_range, runs_of
-from common.keypoints import COCO_17_NAMES, HUMANEVA_15_NAMES, LAYOUTS
-from common.mat5 import read_variables
+from common.humaneva_raw import RANGES, SUBJECTS, all_takes, frame_offsets, frame_range, runs_of
+from common.keypoints import LAYOUTS
 from common.safe_io import load_npz
 from common.synthetic_humaneva import (
     NO_WHOLE_FRAME,
     TAKES,
     damaged_frames,
-    end_of_take,
-    joints_of,
     pixels,
-    take_positions,
     write_humaneva,
-    write_humaneva_detections,
 )
 from common.utils import DataError, DependencyError, UsageError, WriteError
-
-FRAMES = 14
-NAME = "detectron_pt_coco"
-
-
-def prepare(output, *flags):
-    """Run the script in this process; returns {name: content} of the npz files in `output`."""
-    command = ["prepare_data_humaneva.py", "--output-dir", output, *flags]
-    with mock.patch.object(sys, "argv", list(map(str, command))):
-        prepare_data_humaneva.main(prepare_data_humaneva.get_args())
-    return {path.stem: load_npz(path) for path in output.glob("*.npz")}
-
-
-def refuses(output, flags, words, error=DataError):
-    with pytest.raises(error) as caught:
-        prepare(output, *flags)
-    line = str(caught.value)
-    assert "\n" not in line and all(word in line for word in words), line
-    assert not list(output.glob(".*"))  # nothing half-written
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    """All takes of all people, damaged here and there, with the detections of some."""
+    """Labels of all takes, damaged here and there, and what `write_jogging` writes."""
     folder = tmp_path_factory.mktemp("raw")
     write_humaneva(folder / "labels", FRAMES)
-    write_humaneva_detections(folder / "videos", FRAMES, takes=("Jog 1",), noise=0, misses=0, unlabelled=("Combo 1",))
-    write_humaneva_detections(folder / "videos", FRAMES, takes=(), noise=0, misses=0, unlabelled=("Walking 2",),
-                              people=("S4",))
-    write_humaneva(folder / "jogging", FRAMES, takes=("Jog 1",))
+    write_jogging(folder, ["S1"])
     return folder
 
 
@@ -67,39 +40,10 @@ def made(raw, tmp_path_factory):
     return prepare(tmp_path_factory.mktemp("npz"), "-p", raw / "labels", "--convert-3d")
 
 
-@pytest.fixture(scope="module")
-def detected(raw, tmp_path_factory):
-    output = tmp_path_factory.mktemp("npz")
-    return prepare(output, *jogging(raw), "--convert-3d")
-
-
-def jogging(raw):
-    """Flags for the labels and the detections of the takes that were detected."""
-    return "-p", raw / "jogging", "--allow-missing", "--convert-2d", raw / "videos", "-o", NAME
-
-
 @pytest.fixture
 def copy(raw, tmp_path):
     """A tree of labels that a test may damage."""
     return shutil.copytree(raw / "labels", tmp_path / "raw")
-
-
-def change(path, variable, function, target=None):
-    """Rewrite a .mat file with `function(array)` in place of one variable; None takes it out."""
-    content = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
-    content[variable] = function(content[variable])
-    scipy.io.savemat(target or path, {name: value for name, value in content.items() if value is not None})
-
-
-def assert_equal(one, other):
-    """Both are {subject: {chunk: the same arrays}}."""
-    assert {subject: list(chunks) for subject, chunks in one.items()} == {
-        subject: list(chunks) for subject, chunks in other.items()}
-    assert all(np.array_equal(one[subject][chunk], other[subject][chunk]) for subject in one for chunk in one[subject])
-
-
-def true_poses(subject, take, first, end, names=HUMANEVA_15_NAMES):
-    return joints_of(take_positions(subject.split("/")[1], take, first, end), names)
 
 
 # --- labels ---
@@ -297,167 +241,6 @@ def test_takes_without_a_whole_frame_are_told_and_nothing_else_is_an_error(tmp_p
     assert list(made["data_3d_humaneva15"]["positions_3d"]) == [subject]
     (tmp_path / "raw" / subject / "Box_1.mat").unlink()
     refuses(tmp_path / "none", ("-p", tmp_path / "raw", "--convert-3d", "--allow-missing"), ["no frame of any file"])
-
-
-def test_matlab_files_hold_what_the_usual_library_reads_in_them(tmp_path):
-    rng, cells = np.random.default_rng(0), np.empty((3, 1), dtype=object)
-    for number in range(3):
-        cells[number, 0] = rng.normal(size=(number, 5)).astype(np.float32)
-    content = {"many": rng.normal(size=(40, 20, 3)), "whole": np.arange(24.0).reshape(2, 3, 4),
-               "none": np.zeros((0, 15, 3)), "small": np.array([[1, -2]], dtype=np.int16),
-               "single": np.array([[1.5]], dtype=np.float32), "cells": cells, "complex": np.array([[1j]]),
-               "text": "text", "structure": {"x": 1}}
-    for compressed in (True, False):
-        scipy.io.savemat(tmp_path / "file.mat", content, do_compression=compressed)
-        found, expected = read_variables(tmp_path / "file.mat", list(content)), scipy.io.loadmat(tmp_path / "file.mat")
-        for name in ("many", "whole", "none", "small", "single"):
-            assert np.array_equal(found[name], expected[name]) and found[name].dtype == content[name].dtype
-        assert found["cells"].shape == (3, 1)
-        assert all(np.array_equal(*pair) for pair in zip(found["cells"].flat, expected["cells"].flat, strict=True))
-        assert found["complex"] is found["text"] is found["structure"] is None
-        assert list(read_variables(tmp_path / "file.mat", ["single", "absent"])) == ["single"]
-
-
-# --- detections ---
-
-def test_detections_have_exactly_the_labelled_chunks_of_the_motion(detected):
-    found, frames = detected[f"data_2d_humaneva15_{NAME}"]["positions_2d"], detected["data_3d_humaneva15"]["frames"]
-    labelled = {subject: chunks for subject, chunks in found.items() if not subject.startswith("Unlabeled")}
-    assert {subject: list(chunks) for subject, chunks in labelled.items()} == {
-        subject: list(chunks) for subject, chunks in frames.items()}
-    for subject, chunks in frames.items():
-        for chunk, span in chunks.items():
-            true = pixels(true_poses(subject, "Jog 1", *span, COCO_17_NAMES), subject.split("/")[1])
-            np.testing.assert_allclose(found[subject][chunk], true, atol=1e-3)
-
-
-def test_what_is_not_labelled_is_kept_in_the_order_of_time(detected):
-    found, frames = detected[f"data_2d_humaneva15_{NAME}"]["positions_2d"], detected["data_3d_humaneva15"]["frames"]
-    assert list(found["Unlabeled/S4"]) == ["Walking 2"]
-    assert [len(view) for view in found["Unlabeled/S4"]["Walking 2"]] == [end_of_take("S4", "Walking 2", FRAMES)] * 3
-    for person in RANGES:
-        chunks = found[f"Unlabeled/{person}"]
-        free = np.ones(end_of_take(person, "Jog 1", FRAMES), dtype=bool)
-        for subject in (f"Train/{person}", f"Validate/{person}"):
-            for first, end in frames[subject].values():
-                free[first:end] = False
-        runs = [(first, end) for first, end, value in runs_of(free) if value]
-        assert list(chunks) == ["Combo 1", *(f"Jog 1 chunk{number}" for number in range(len(runs)))]
-        assert runs[0][0] == 0 and len(runs) >= 3
-        expected = {f"Jog 1 chunk{number}": run for number, run in enumerate(runs)}
-        expected["Combo 1"] = 0, end_of_take(person, "Combo 1", FRAMES)
-        for chunk, span in expected.items():
-            true = pixels(true_poses(f"Train/{person}", chunk.split(" chunk")[0], *span, COCO_17_NAMES), person)
-            np.testing.assert_allclose(chunks[chunk], true, atol=1e-3)
-
-
-def test_detections_load_as_coco_and_map_to_humaneva(detected, tmp_path):
-    for name, content in detected.items():
-        np.savez_compressed(tmp_path / f"{name}.npz", **content)
-    keypoints = pose_data.load_keypoints(tmp_path, "humaneva15", NAME)
-    assert keypoints.layout_name == "coco" and keypoints.num_joints == 17
-    dataset = pose_data.load_dataset(tmp_path, "humaneva15", keypoints)
-    sequences = pose_data.fetch(dataset, keypoints, list(SUBJECTS), ["Jog"])
-    spans = [span for chunks in detected["data_3d_humaneva15"]["frames"].values() for span in chunks.values()]
-    assert sum(map(len, sequences)) == 3 * sum(end - first for first, end in spans)
-
-
-def test_without_p_the_converted_labels_are_used(raw, detected, tmp_path):
-    prepare(tmp_path, "-p", raw / "jogging", "--allow-missing", "--convert-3d")
-    again = prepare(tmp_path, "--convert-2d", raw / "videos", "-o", NAME)[f"data_2d_humaneva15_{NAME}"]["positions_2d"]
-    before = detected[f"data_2d_humaneva15_{NAME}"]["positions_2d"]
-    assert_equal(again, before)
-
-
-def walk_for_alignment(folder, frames, **options):
-    """Labels and detections of one take."""
-    write_humaneva(folder / "labels", frames, takes=("Walking 1",), subjects=("Validate/S1",), damaged=False)
-    write_humaneva_detections(folder / "videos", 1, takes=("Walking 1",), unlabelled=(), people=("S1",), **options)
-
-
-@pytest.mark.parametrize("late", [-1, 1])
-def test_a_wrong_synchronisation_is_seen_by_the_labels(tmp_path, capsys, late):
-    walk_for_alignment(tmp_path, 40, noise=0, late=late)
-    flags = "-p", tmp_path / "labels", "--allow-missing", "--convert-2d", tmp_path / "videos", "-o", "net"
-    found, kept = (prepare(tmp_path / "npz", *flags, *more)["data_2d_humaneva15_net"]["positions_2d"]["Validate/S1"]
-                   ["Walking 1 chunk0"] for more in ((), ("--no-align",)))
-    said = capsys.readouterr().out
-    assert f"INFO: all videos are shifted by {late:+d} frame" in said and "made anew" in said
-    for views, span in ((found, (5, 45)), (kept, (5 - late, 45 - late))):
-        true = pixels(true_poses("Train/S1", "Walking 1", *span, COCO_17_NAMES), "S1")
-        assert np.median(np.abs(views - true)) < 1e-3  # but for the frames in which nobody was found
-
-
-def test_noise_does_not_shift_anything_and_too_little_to_compare_is_told(tmp_path, capsys):
-    walk_for_alignment(tmp_path, 40, noise=6)
-    flags = "--allow-missing", "--convert-2d", tmp_path / "videos", "-o", "net"
-    prepare(tmp_path / "npz", "-p", tmp_path / "labels", *flags)
-    said = capsys.readouterr().out
-    assert "px from the labels (median)" in said and "shifted" not in said
-    write_humaneva(tmp_path / "labels", 20, takes=("Walking 1",), subjects=("Validate/S1",), damaged=False)
-    prepare(tmp_path / "npz", "-p", tmp_path / "labels", *flags)
-    assert "too few labelled frames" in capsys.readouterr().out
-
-
-def test_other_names_and_detectors_are_taken(raw, detected, tmp_path):
-    videos = tmp_path / "videos" / "S1" / "found"
-    videos.mkdir(parents=True)
-    for camera in CAMERAS:
-        shutil.copy(raw / "videos" / "S1" / f"Jog_1_({camera}).avi.npz", videos / f"Jog 1 ({camera}).npz")
-    keypoints = load_npz(videos / "Jog 1 (C3).npz")["keypoints"]
-    (videos / "Jog 1 (C3).npz").unlink()
-    people = [[{"keypoints": frame[1][0, :2].T.tolist(), "keypoint_scores": [0.9] * 17}] for frame in keypoints]
-    instances = [{"frame_id": number, "instances": instances} for number, instances in enumerate(people)]
-    (videos / "Jog_1_(C3).json").write_text(json.dumps({"instance_info": instances}))
-    (videos / "Jog_1_(BW1).json").write_text("black and white")
-    write_humaneva(tmp_path / "labels", FRAMES, takes=("Jog 1",), subjects=("Train/S1", "Validate/S1"))
-    made = prepare(tmp_path / "npz", "-p", tmp_path / "labels", "--allow-missing", "--convert-2d", tmp_path / "videos",
-                   "-o", "mmpose")["data_2d_humaneva15_mmpose"]["positions_2d"]
-    before = detected[f"data_2d_humaneva15_{NAME}"]["positions_2d"]
-    assert list(made) == ["Train/S1", "Validate/S1", "Unlabeled/S1"]
-    for subject, chunks in made.items():
-        for chunk, views in chunks.items():
-            np.testing.assert_allclose(views, before[subject][chunk], atol=1e-3)
-
-
-def test_missing_and_short_videos_are_named_with_their_numbers(raw, tmp_path, capsys):
-    videos = shutil.copytree(raw / "videos", tmp_path / "videos")
-    flags = "-p", raw / "jogging", "--allow-missing", "--convert-2d", videos, "-o", NAME
-    (videos / "S4" / "Walking_2_(C2).avi.npz").unlink()
-    prepare(tmp_path / "npz", *flags)
-    assert "left out: S4 Walking 2 (C2 missing)" in capsys.readouterr().out
-    path = videos / "S2" / "Jog_1_(C2).avi.npz"
-    content = load_npz(path)
-    short = {name: content[name][:300] for name in ("boxes", "keypoints")}
-    np.savez_compressed(path, **short, metadata=np.array(dict(content["metadata"]), dtype=object))
-    refuses(tmp_path / "npz", flags, [str(path), "has 300 frames", "Train/S2 Jog 1 chunk0 needs its frames 497 to "])
-    path.unlink()
-    prepare(tmp_path / "npz", *flags, "--convert-3d")
-    assert "no detections, and left out: S2 Jog 1 (C2)" in capsys.readouterr().out
-    refuses(tmp_path / "npz", flags[3:], ["S2/Jog_1_(C2).avi.npz", "missing"])
-
-
-def test_detections_that_do_not_fit_are_refused(raw, tmp_path):
-    labels = "-p", raw / "jogging", "--allow-missing"
-    convert = "--convert-2d", tmp_path / "videos", "-o", NAME
-    (tmp_path / "videos").mkdir()
-    refuses(tmp_path / "npz", (*labels, *convert), ["S1/Walking_1_(C1).avi.npz"])
-    elsewhere = "--convert-2d", tmp_path / "none", "-o", NAME
-    refuses(tmp_path / "npz", (*labels, *elsewhere), ["no such folder", "--convert-2d"])
-    refuses(tmp_path / "npz", convert, ["data_3d_humaneva15.npz", "--convert-3d"])
-    shutil.copy(raw / "videos" / "S1" / "Jog_1_(C1).avi.npz", tmp_path / "videos")
-    refuses(tmp_path / "npz", (*labels, *convert), ["Jog_1_(C1).avi.npz", "whose video"])
-    (tmp_path / "videos" / "S1").mkdir()
-    for name in ("Jog_1_(C1).avi.npz", "Jog 1 (C1).npz"):
-        shutil.copy(raw / "videos" / "S1" / "Jog_1_(C1).avi.npz", tmp_path / "videos" / "S1" / name)
-    (tmp_path / "videos" / "Jog_1_(C1).avi.npz").unlink()
-    refuses(tmp_path / "npz", (*labels, *convert), ["Jog_1_(C1).avi.npz", "same video"])
-    (tmp_path / "videos" / "S1" / "Jog 1 (C1).npz").write_bytes(b"PK\x03\x04 cut")
-    (tmp_path / "videos" / "S1" / "Jog_1_(C1).avi.npz").unlink()
-    refuses(tmp_path / "npz", (*labels, *convert), ["Jog 1 (C1).npz"])
-    for frames in ({}, {"frames": np.array({"S1": {"Jog 1 chunk0": (3, 2)}}, dtype=object)}):
-        np.savez_compressed(tmp_path / "data_3d_humaneva15.npz", positions_3d=np.array({}, dtype=object), **frames)
-        refuses(tmp_path, convert, ["data_3d_humaneva15.npz", "which frames"])
 
 
 # --- the script ---
