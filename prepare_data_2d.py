@@ -170,7 +170,7 @@ def main(args):
         found, others = find_h36m(args.input)
         paths = [path for views in found.values() for path in views]
     else:
-        found = {} if dataset == "humaneva15" else find_videos(args.input)
+        found = {} if dataset == "humaneva15" else find_videos(args.input, args.format)
         paths, others = list(found.values()), []
     check_flags(args, dataset, len(paths))
     if args.video is not None:

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 from conftest import run_script
-from test_detections import people_of, walk, write_alphapose, write_coco, write_detectron, write_mmpose, write_openpose
+from detected import walk
 
 import prepare_data_2d
 from common.detection_files import dataset_of, find_h36m, video_name
@@ -14,6 +14,8 @@ from common.keypoints import LAYOUT_MAPS, LAYOUTS, layout_matrix
 from common.own_videos import turned
 from common.pose_data import fetch, load_dataset, load_keypoints
 from common.safe_io import load_npz
+from common.synthetic_detections import people_of, write_alphapose, write_detectron, write_mmpose, write_openpose
+from common.synthetic_detections import write_coco_results as write_coco
 from common.utils import DataError, UsageError
 from common.video import open_writer
 
