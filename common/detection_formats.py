@@ -59,7 +59,7 @@ def _format_of(content, path):
         if "annotations" in content and "images" in content:
             return "coco"
         if "people" in content:
-            raise DataError(f"{path}: is one frame of OpenPose's; name the folder of all its frames")
+            raise DataError(f"{path}: is one frame of OpenPose's; name the folder of all of them, by --format openpose")
         if content and all(_is_image(value) for value in content.values()):
             return "alphapose"
     elif isinstance(content, list):
@@ -230,13 +230,12 @@ def read_alphapose(path, content=None):
 
 
 def _read_by_image(path, content):
-    people, padded, listed = People(path), False, []
+    people, padded = People(path), False
     for name, entry in content.items():
+        if not _is_image(entry):
+            raise DataError(f"{path}: {name[:60]!r} is not a list of people; the known formats are {KNOWN}")
         number, leading = frame_number(name, path)
         padded |= leading
-        listed.append(number)
-        if not _is_image(entry):
-            raise DataError(f"{path}: {name} is not a list of people; the known formats are {KNOWN}")
         if isinstance(entry, list):
             for person in entry:
                 _add_person(people, number, person)
@@ -282,7 +281,7 @@ def read_coco(path, content=None):
         return _read_list(path, content)
     images = content.get("images")
     if not isinstance(images, list) or not all(isinstance(image, dict) and "id" in image for image in images):
-        raise DataError(f"{path}: `images` is not a list of images with an `id`; {AGAIN}")
+        raise DataError(f"{path}: has no list of `images` with an `id` each; the known formats are {KNOWN}")
     numbers, padded, sizes = {}, False, set()
     for place, image in enumerate(images):
         where = f"{path}: image {place}"

@@ -9,6 +9,7 @@ from common.utils import DataError, UsageError
 
 MOST_FRAMES = 1_000_000  # hours of video: no number in a file makes us ask for all the memory there is
 LARGEST_NUMBER = 2**63 - 1
+MOST_PEOPLE = 200  # in a frame
 FARTHEST_PIXEL = 1e6  # a joint beyond is taken as not found
 LARGEST_SCORE = 1e6  # what is beyond is no score
 NUMBERS = {int, float, type(None)}  # null is how some write a NaN

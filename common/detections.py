@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from common.detection_formats import EVERY_FRAME_LISTED, READERS, open_detections
-from common.detection_table import AGAIN, MOST_FRAMES, fill_boxes, mark_missing, name_layout
+from common.detection_table import AGAIN, MOST_FRAMES, MOST_PEOPLE, fill_boxes, mark_missing, name_layout
 from common.people import choose_person, fill_gaps
 from common.utils import DataError, UsageError
 
@@ -54,6 +54,8 @@ def read_detections(path, file_format="auto", layout=None, frames=None, first_fr
         file_format, content = open_detections(path)
     elif not path.exists():
         raise DataError(f"{path}: no such file or folder; check the path")
+    elif path.is_dir() and file_format != "openpose":
+        raise DataError(f"{path}: is a folder, as OpenPose's detections are; --format {file_format} is of a file")
     found = READERS[file_format](path, content)
     if not len(found.values):
         raise DataError(f"{path}: holds no detection at all; {AGAIN}")
@@ -68,8 +70,13 @@ def read_detections(path, file_format="auto", layout=None, frames=None, first_fr
     if last >= MOST_FRAMES:
         raise DataError(f"{path}: has a frame number of {last + first}, and more than {MOST_FRAMES:,} frames are not "
                         f"read; {AGAIN}")
+    most = np.unique(found.numbers, return_counts=True)[1].max()
+    if most > MOST_PEOPLE:
+        raise DataError(f"{path}: has {most} people in one frame, and more than {MOST_PEOPLE} are not read; {AGAIN}")
     mark_missing(values)
     somebody = np.flatnonzero(np.isfinite(values[..., 0]).any(axis=1))
+    if not len(somebody):
+        raise DataError(f"{path}: holds no detection at all; {AGAIN}")
     order = somebody[np.argsort(found.numbers[somebody], kind="stable")]
     values = values[order]
     boxes, box_scores = fill_boxes(found.boxes[order], found.box_scores[order], values)
@@ -90,8 +97,8 @@ def _first_number(found, path, file_format, frames, first_frame):
     if least == 0:
         return 0, []
     whole = frames is not None and most == frames  # numbers from 1 fit exactly
-    if file_format == "openpose":  # it writes a file of every frame
-        first = 0 if frames is not None and not whole and most < frames and least > 1 else least
+    if file_format == "openpose":  # it writes a file of every frame; of a video, the first is number 0
+        first = least if frames is None or whole else 0
     elif file_format in EVERY_FRAME_LISTED:
         first = 1 if least == 1 else 0
     else:

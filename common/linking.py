@@ -13,6 +13,7 @@ ABSENCE = 30  # frames for which a person is expected back: about a second
 GATE, GATE_GROWTH, WIDEST_GATE = 0.5, 0.03, 1.3  # how far off it may be, more after every frame of absence
 OTHER_SCALE, OTHER_SCALE_LATER = 1.6, 2.2  # ratio of scales at which it is somebody else; after ten frames
 SAME_PLACE = 0.2  # two detections of one person
+MOST_TRACKS = 200  # at a time
 FEW_JOINTS = 3  # with less in common, the middles of two boxes are compared
 
 
@@ -25,6 +26,11 @@ def scales_of(keypoints):
 def pose_distances(first, second):
     """Mean distance (a, b) of the joints that poses (a, J, 2) and (b, J, 2) share, and the ratio of their spreads."""
     difference = first[:, None] - second[None]
+    if np.isfinite(difference.sum()):
+        spreads = [np.sqrt(((poses - poses.mean(axis=1, keepdims=True)) ** 2).sum(axis=(1, 2)) + 1)
+                   for poses in (first, second)]
+        ratio = spreads[1] / spreads[0][:, None]
+        return np.sqrt((difference**2).sum(axis=-1)).mean(axis=-1), np.maximum(ratio, 1 / ratio)
     shared = np.isfinite(difference[..., 0])
     count = np.maximum(shared.sum(axis=-1), 1)
     distance = np.where(shared, np.hypot(difference[..., 0], difference[..., 1]), 0).sum(axis=-1) / count
@@ -52,13 +58,16 @@ class Linker:
         self.seen, self.counts, self.labels = (np.zeros(0, dtype=np.int64) for _ in range(3))
         self.made = 0
 
-    def link(self, frame, poses, scales, quality):
-        """Labels (d,) of the tracks of the people in a frame; -1: found twice, the better is in another place."""
+    def link(self, frame, poses, scales, quality, close):
+        """Labels (d,) of the tracks of the people in a frame; -1: found twice, the better is in another place.
+
+        close: whether two may be in the same place at all.
+        """
         recent = frame - self.seen <= ABSENCE
         if not recent.all():
             self._keep(recent)
         costs = self._costs(frame, poses)
-        kept = self._once(poses, scales, quality, costs) if len(poses) > 1 else np.arange(len(poses))
+        kept = self._once(poses, scales, quality, costs) if close else np.arange(len(poses))
         labels = np.full(len(poses), -1)
         taken = np.zeros(len(kept), bool)
         if len(self.labels) and len(kept):
@@ -122,6 +131,8 @@ class Linker:
         self.counts = np.concatenate([self.counts, np.ones(new, int)])
         self.labels = np.concatenate([self.labels, self.made + np.arange(new)])
         self.made += new
+        if len(self.labels) > MOST_TRACKS:  # the briefest go
+            self._keep(np.sort(np.lexsort((-self.seen, -self.counts))[:MOST_TRACKS]))
 
     def _keep(self, which):
         for name in ("poses", "speeds", "scales", "seen", "counts", "labels"):
@@ -134,11 +145,22 @@ def link_people(frame, keypoints, quality):
     if _is_one_track(frame, keypoints, scales):
         return np.zeros(len(frame), dtype=np.int64)
     linker, labels = Linker(keypoints.shape[1]), np.zeros(len(frame), dtype=np.int64)
+    close = _frames_with_close_people(frame, keypoints, scales)
     numbers, starts = np.unique(frame, return_index=True)
-    for number, start, end in zip(numbers, starts, [*starts[1:], len(frame)], strict=True):
+    for number, start, end in zip(numbers.tolist(), starts, [*starts[1:], len(frame)], strict=True):
         now = slice(start, end)
-        labels[now] = linker.link(number, keypoints[now], scales[now], quality[now])
+        labels[now] = linker.link(number, keypoints[now], scales[now], quality[now], number in close)
     return labels
+
+
+def _frames_with_close_people(frame, keypoints, scales):
+    """The set of the frames in which the middles of two people are near enough for them to be the same one."""
+    middles, close = np.nanmean(keypoints, axis=1), set()
+    for step in range(1, int(np.unique(frame, return_counts=True)[1].max())):
+        apart = np.linalg.norm(middles[step:] - middles[:-step], axis=1)
+        near = apart < 3 * SAME_PLACE * np.maximum(scales[step:], scales[:-step])
+        close.update(frame[step:][near & (frame[step:] == frame[:-step])].tolist())
+    return close
 
 
 def _is_one_track(frame, keypoints, scales):

@@ -2,7 +2,7 @@
 
 Where a file has no track ids, people are linked (`common.linking`). Tracks that follow each other in time, place and
 size are one person: an id that changed, a long occlusion. The main person is the one with the largest sum of box sizes
-over time; a size is the root of the box's area, so that a few large frames do not outweigh many.
+over time.
 """
 import numpy as np
 
@@ -12,8 +12,14 @@ from common.utils import UsageError
 
 LONGEST_OCCLUSION = 300  # frames between two tracks of one person
 LONGEST_JUMP = 60  # frames for which the last motion is thought to go on
-PIECE_GATE, PIECE_SCALE = 1.5, 1.5  # how far off, in scales, and of how much another scale the next track may begin
+GATE, GATE_GROWTH, WIDEST_GATE = 1.5, 0.015, 3.0  # how far off, in scales, the next track may begin, more every frame
+OTHER_SCALE = 1.5  # ratio of scales at which it is somebody else
 BRIEF = 5  # frames to the next track of somebody who was seen once only
+SURE = 10  # frames from which a track is hardly a false detection
+BETWEEN = 0.7  # how far off, in scales, a track may be from the way between two others
+# Of a box's area: neither shall somebody twice as tall who walks through outweigh a person who is there all the time
+# (as areas would), nor somebody small in the background a person with gaps (as heights would).
+SIZE_POWER = 0.75
 LISTED = 8  # people in a message
 
 
@@ -35,7 +41,7 @@ class _Tracks:
         self.starts, self.ends = frame[first], frame[last]
         self.first_poses, self.last_poses = (keypoints[rows].astype(np.float64) for rows in (first, last))
         self.scales = np.array([np.median(scales[rows]) for rows in tracks])
-        self.brief = np.array([len(rows) == 1 for rows in tracks])
+        self.lengths = np.array([len(rows) for rows in tracks])
         self.speeds = np.array([_last_speed(rows[-8:], frame, keypoints) for rows in tracks])
 
     def followers(self, track):
@@ -44,8 +50,8 @@ class _Tracks:
         others = np.arange(begin, end)
         gaps = self.starts[others] - self.ends[track]
         ratio = self.scales[others] / self.scales[track]
-        fit = np.maximum(ratio, 1 / ratio) < PIECE_SCALE
-        fit &= ~(self.brief[others] | self.brief[track]) | (gaps <= BRIEF)
+        fit = np.maximum(ratio, 1 / ratio) < OTHER_SCALE
+        fit &= (np.minimum(self.lengths[others], self.lengths[track]) > 1) | (gaps <= BRIEF)
         others, gaps = others[fit], gaps[fit]
         if not len(others):
             return []
@@ -53,8 +59,9 @@ class _Tracks:
         moved = self.speeds[track] * np.minimum(gaps, LONGEST_JUMP)[:, None]
         distance = np.minimum(pose_distances(pose[None], poses)[0][0],  # it stood still, or went on
                               pose_distances(pose[None], poses - moved[:, None])[0][0]) / self.scales[track]
-        return [(cost, track, other) for cost, other in zip(distance + 0.003 * gaps, others, strict=True)
-                if cost < PIECE_GATE]
+        near = distance < np.minimum(GATE + GATE_GROWTH * gaps, WIDEST_GATE)
+        costs = distance + 0.003 * gaps + (1 - self.lengths[others] / SURE).clip(0)
+        return [(cost, track, other) for cost, other in zip(costs[near], others[near], strict=True)]
 
 
 def _last_speed(rows, frame, keypoints):
@@ -85,6 +92,27 @@ def join_tracks(tracks, frame, keypoints):
     return chains
 
 
+def with_tracks_between(chain, tracks, frame, keypoints):
+    """Rows, in time, of the tracks of `chain` and of those that lie in its gaps, on the way from one to the next."""
+    rows = np.concatenate([tracks[track] for track in chain])
+    known = set(chain)
+    for track, between in enumerate(tracks):
+        place = np.searchsorted(frame[rows], frame[between[0]])
+        if track in known or not 0 < place < len(rows) or frame[rows[place]] <= frame[between[-1]]:
+            continue
+        before, after = rows[place - 1], rows[place]
+        ends = between[[0, -1]]
+        share = (frame[ends] - frame[before]) / (frame[after] - frame[before])
+        way = keypoints[before] + (keypoints[after] - keypoints[before]) * share[:, None, None]
+        if not np.isfinite(way[..., 0]).any():
+            continue
+        scale = scales_of(keypoints[[before, after]]).mean()
+        distance, ratio = (np.diagonal(value) for value in pose_distances(way.astype(np.float64), keypoints[ends]))
+        if (distance < BETWEEN * scale).all() and (ratio < OTHER_SCALE).all() and frame[before] < frame[between[0]]:
+            rows = np.insert(rows, place, between)
+    return rows
+
+
 # --- the main person ---
 
 def choose_person(detections, person=None):
@@ -105,11 +133,13 @@ def choose_person(detections, person=None):
         if person not in names:
             raise UsageError(f"--person {person}: {detections.path} has no such person; there are "
                              f"{_listed(names, groups, detections)}")
-        return groups[names.index(person)], []
+        if ids is not None:
+            return groups[names.index(person)], []
+        return with_tracks_between(chains[person], tracks, frame, detections.keypoints), []
     sides = (detections.boxes[:, 2:] - detections.boxes[:, :2]).clip(1).astype(np.float64)
-    sizes = np.sqrt(sides.prod(axis=1))
+    sizes = sides.prod(axis=1) ** SIZE_POWER
     main = max(chains, key=lambda chain: sum(sizes[tracks[track]].sum() for track in chain))
-    rows = np.concatenate([tracks[track] for track in main])
+    rows = with_tracks_between(main, tracks, frame, detections.keypoints)
     if len(groups) == 1:
         return rows, []
     taken = [names[track] for track in main] if ids is not None else [names[chains.index(main)]]
@@ -120,7 +150,8 @@ def choose_person(detections, person=None):
 def _listed(names, groups, detections):
     """`0 (90 frames, 410 pixels high), ...` of those that are seen longest."""
     heights = detections.boxes[:, 3] - detections.boxes[:, 1]
-    order = sorted(sorted(range(len(names)), key=lambda place: -len(groups[place]))[:LISTED])
+    order = sorted(range(len(names)), key=lambda place: -len(groups[place]))[:LISTED]
+    order.sort(key=lambda place: names[place])
     text = [f"{names[place]} ({len(groups[place])} frames, {heights[groups[place]].mean():.0f} pixels high)"
             for place in order]
     return ", ".join(text) + (f" and {len(names) - LISTED} seen more briefly" if len(names) > LISTED else "")

@@ -11,8 +11,8 @@ import numpy as np
 from common.keypoints import H36M_17, LAYOUTS
 
 # Where Human3.6M's 17 joints stand for those that only detectors have.
-LIKENESS = {"nose": "neck", "neck": "thorax", "head_top": "head", "left_eye": "head", "right_eye": "head",
-            "left_ear": "head", "right_ear": "head"}
+LIKENESS = {"pelvis": "hip", "nose": "neck", "neck": "thorax", "head_top": "head", "left_eye": "head",
+            "right_eye": "head", "left_ear": "head", "right_ear": "head"}
 MARGIN = 0.1  # of a box round the joints, as a share of their extent
 
 
@@ -57,7 +57,7 @@ def write_detectron(path, people, size=None):
         boxes[frame] = keypoints[frame] = [[], []]
         if entries:
             boxes[frame, 1] = np.array([[*box, np.max(scores)] for _, scores, box, _ in entries], dtype=np.float32)
-            keypoints[frame, 1] = np.array([[*np.nan_to_num(joints).T, np.zeros(len(scores)), scores]
+            keypoints[frame, 1] = np.array([[*_whole(joints).T, np.zeros(len(scores)), scores]
                                             for joints, scores, _, _ in entries], dtype=np.float32)
     metadata = {} if size is None else {"metadata": np.array({"w": size[0], "h": size[1]}, dtype=object)}
     np.savez_compressed(path, boxes=boxes, segments=np.array([None] * len(people), dtype=object), keypoints=keypoints,
@@ -126,7 +126,7 @@ LAYOUT_OF = {"detectron": "coco", "openpose": "body25", "alphapose": "halpe26", 
 
 def _whole(joints):
     """Joints as detectors write them: a missing one is 0, 0."""
-    return np.where(np.isfinite(joints), joints, 0.0)
+    return np.where(np.isnan(joints), 0.0, joints)
 
 
 def _numbers(values):
