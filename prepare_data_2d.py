@@ -20,19 +20,16 @@ import numpy as np
 from common.detection_files import dataset_of, find_h36m, find_videos, state_of
 from common.detections import FORMATS, person_keypoints, read_detections
 from common.flags import OneLineParser, natural, positive_float
-from common.keypoints import LAYOUT_MAPS, LAYOUTS, layout_matrix
+from common.keypoints import LAYOUTS
+from common.own_videos import TARGETS, Mapping, Picture, metadata_of
 from common.prepared import is_made, write
 from common.safe_io import load_npz
-from common.utils import DataError, UsageError, progress, require, run_script
+from common.utils import DataError, UsageError, progress, run_script
 
 RECIPE = 1  # raised when the same detections come to give other files
 DATASETS = ("auto", "h36m", "humaneva15", "custom")
-# What --to auto makes of layouts for which there are no models; Human3.6M's and COCO's joints stay.
-MAPPED = {"halpe26": "h36m", "body25": "h36m", "mpii": "h36m"}
 LISTS_PEOPLE_ONLY = ("alphapose", "coco")  # their files say nothing of frames without people
 OPEN_END = 30  # such frames that a video may have at its end
-WHOLE_COUNT = (".mp4", ".mov", ".m4v", ".avi")  # videos that say how many frames they have; others are estimated
-OUTSIDE = 0.2  # share of joints outside the picture from which its size is doubted
 
 
 def get_args():
@@ -46,7 +43,7 @@ def get_args():
     parser.add_argument("-d", "--dataset", choices=DATASETS, default="auto",
                         help="whose videos they are (default: told by the files' names)")
     parser.add_argument("--layout", choices=list(LAYOUTS), help="of the joints, where the detections tell it wrongly")
-    parser.add_argument("--to", choices=["auto", "h36m", "coco", "keep"], default="auto",
+    parser.add_argument("--to", choices=TARGETS, default="auto",
                         help="joints of the result (default: Human3.6M's and COCO's stay, others become Human3.6M's)")
     parser.add_argument("--person", type=int, metavar="ID",
                         help="of several people: the file's track id, or from 0 in the order of appearance")
@@ -78,112 +75,11 @@ def say(notices):
         print(notice if notice.startswith("WARNING") else f"INFO: {notice}")
 
 
-# --- joints ---
-
-def target_layout(layout, to):
-    """The layout that the result has. UsageError where no map leads there."""
-    target = {"auto": MAPPED.get(layout, layout), "keep": layout}.get(to, to)
-    if target != layout and (layout, target) not in LAYOUT_MAPS:
-        known = ", ".join(f"{one} to {other}" for one, other in LAYOUT_MAPS)
-        raise UsageError(f"--to {to}: the detections have the joints {layout}, and the maps that are known are "
-                         f"{known}; leave it out or use --to keep")
-    return target
-
-
-def mapped(keypoints, layout, target):
-    """Keypoints (T, J, 2) with the joints of another layout."""
-    if target == layout:
-        return keypoints
-    matrix = layout_matrix(LAYOUT_MAPS[layout, target], keypoints.shape[1])
-    return (matrix @ keypoints).astype(np.float32)
-
-
-def metadata_of(layout, **more):
-    skeleton = LAYOUTS[layout]
-    return {"layout_name": layout, "num_joints": skeleton.num_joints(),
-            "keypoints_symmetry": [skeleton.joints_left(), skeleton.joints_right()], **more}
-
-
-class Mapping:
-    """The layouts of the videos so far, which must come to the same joints."""
-
-    def __init__(self, to):
-        self.to, self.seen = to, {}
-
-    def apply(self, keypoints, layout, path):
-        target = target_layout(layout, self.to)
-        self.seen.setdefault((layout, target), path)
-        if target != self.target:
-            raise DataError(f"{path}: comes to the joints {target}, and {next(iter(self.seen.values()))} to "
-                            f"{self.target}; --to h36m maps both")
-        return mapped(keypoints, layout, target)
-
-    @property
-    def target(self):
-        return next(iter(self.seen))[1]
-
-    def notices(self):
-        return [f"2D joints: {layout}, {f'mapped to {target}' if target != layout else 'as they are'}"
-                for layout, target in self.seen]
-
-
 # --- a user's own videos ---
-
-class Picture:
-    """What is known of a video besides its detections: size, frames per second and frames, None where unknown."""
-
-    def __init__(self, args):
-        self.path, self.size, self.fps, self.frames = args.video, args.size, args.fps, None
-        self.given, self.upright = args.size is not None, None
-        if args.video is not None:
-            from common.video import probe
-
-            info = probe(args.video)
-            self.upright = info.width, info.height
-            self.fps = args.fps or (round(info.fps, 6) if info.fps > 0 else None)
-            self.frames = info.frames or None if args.video.suffix.lower() in WHOLE_COUNT else None
-
-    def place(self, keypoints, detections):
-        """(keypoints, (width, height), [notices]): turned upright where the detector saw the video as it is stored."""
-        told, upright = detections.size, self.upright
-        size = self.size or upright or told
-        if size is None:
-            raise UsageError(f"{detections.path}: does not tell the size of the video; give --video FILE or --size WxH")
-        if self.given or upright is None or told is None or told == upright:
-            if told not in (None, size):
-                return keypoints, size, [f"{detections.path}: says {told[0]}x{told[1]}; --size is taken"]
-            return keypoints, size, self._doubts(keypoints, size)
-        turns = _quarter_turns(self.path)
-        if told == upright[::-1] and turns % 2:
-            notice = (f"{self.path} is filmed sideways, and its detections ({told[0]}x{told[1]}) as well: they are "
-                      f"turned upright ({upright[0]}x{upright[1]})")
-            return turned(keypoints, told, turns), upright, [notice]
-        return keypoints, told, [f"{detections.path}: is of a video of {told[0]}x{told[1]} pixels, and {self.path} has "
-                                 f"{upright[0]}x{upright[1]}; the detections' own size is taken"]
-
-    def _doubts(self, keypoints, size):
-        outside = ((keypoints < 0) | (keypoints > np.array(size))).any(axis=-1).mean()
-        return [f"WARNING: {outside:.0%} of the joints lie outside the picture of {size[0]}x{size[1]} pixels; is that "
-                "its size?"] if outside > OUTSIDE else []
-
-
-def _quarter_turns(path):
-    """How often the stored picture of a readable video is turned by 90 degrees, counterclockwise, when it is shown."""
-    with require("av", "av").open(str(path), metadata_errors="replace") as container:
-        return round(getattr(next(container.decode(video=0)), "rotation", 0) / 90) % 4
-
-
-def turned(keypoints, size, turns):
-    """Pixels (..., 2) in a picture of `size` (width, height) that is turned counterclockwise, by 90 degrees each."""
-    for _ in range(turns):
-        keypoints = np.stack([keypoints[..., 1], size[0] - 1 - keypoints[..., 0]], axis=-1)
-        size = size[::-1]
-    return keypoints
-
 
 def prepare_custom(args, videos):
     """{"positions_2d", "metadata"} of videos {name: path of the detections}."""
-    picture, mapping, positions, about = Picture(args), Mapping(args.to), {}, {}
+    picture, mapping, positions, about = Picture(args.video, args.size, args.fps), Mapping(args.to), {}, {}
     for name, path in videos.items():
         detections = read_detections(path, args.format, args.layout, picture.frames, args.first_frame)
         keypoints, notices = person_keypoints(detections, args.person)
@@ -274,7 +170,7 @@ def main(args):
         found, others = find_h36m(args.input)
         paths = [path for views in found.values() for path in views]
     else:
-        found = {} if dataset == "humaneva15" else find_videos(args.input)
+        found = {} if dataset == "humaneva15" else find_videos(args.input, args.format)
         paths, others = list(found.values()), []
     check_flags(args, dataset, len(paths))
     if args.video is not None:

@@ -26,11 +26,12 @@ def find_detections(folder):
         path.suffix in SUFFIXES and path.is_file() or is_openpose(path))]
 
 
-def find_videos(path):
+def find_videos(path, file_format="auto"):
     """{video: its detections} of a file, an OpenPose folder or a folder of several. Raises DataError."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; -i names the detections")
-    if path.is_file() or is_openpose(path):
+    frames = file_format == "openpose" and next(path.glob("*.json"), None)  # whatever they are called
+    if path.is_file() or frames or is_openpose(path):
         return {video_name(path): path}
     found = {}
     for entry in find_detections(path):
@@ -48,7 +49,7 @@ def video_name(path):
 
     Files that are called by the detector alone (`alphapose-results.json`) take the name of their folder.
     """
-    path = Path(path).resolve()
+    path = Path(path).absolute()
     name = path.name[: -len(path.suffix)] if path.suffix in SUFFIXES else path.name
     bare = None
     while bare != name:

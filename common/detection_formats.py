@@ -59,7 +59,7 @@ def _format_of(content, path):
         if "annotations" in content and "images" in content:
             return "coco"
         if "people" in content:
-            raise DataError(f"{path}: is one frame of OpenPose's; name the folder of all its frames")
+            raise DataError(f"{path}: is one frame of OpenPose's; name the folder of all of them, by --format openpose")
         if content and all(_is_image(value) for value in content.values()):
             return "alphapose"
     elif isinstance(content, list):

@@ -11,8 +11,8 @@ import numpy as np
 from common.keypoints import H36M_17, LAYOUTS
 
 # Where Human3.6M's 17 joints stand for those that only detectors have.
-LIKENESS = {"nose": "neck", "neck": "thorax", "head_top": "head", "left_eye": "head", "right_eye": "head",
-            "left_ear": "head", "right_ear": "head"}
+LIKENESS = {"pelvis": "hip", "nose": "neck", "neck": "thorax", "head_top": "head", "left_eye": "head",
+            "right_eye": "head", "left_ear": "head", "right_ear": "head"}
 MARGIN = 0.1  # of a box round the joints, as a share of their extent
 
 

@@ -1,18 +1,16 @@
-"""2D detections: every detector's files give back the motion that made them; who is who; gaps; broken files."""
+"""2D detections: every detector's files give back the motion that made them, and broken ones a line that names them."""
 import json
 import random
 
 import numpy as np
 import pytest
+from detected import FRAMES, moved, read_person, walk, without
 
 from common.detections import FORMATS, person_keypoints, read_detections
-from common.h36m_dataset import h36m_cameras
-from common.keypoints import COCO_17_NAMES, H36M_KEPT
-from common.synthetic import make_motion, project_views
+from common.keypoints import COCO_17_NAMES
 from common.synthetic_detections import (
     LAYOUT_OF,
     WRITERS,
-    joints_of_layout,
     one_person,
     people_of,
     write_alphapose,
@@ -23,35 +21,10 @@ from common.synthetic_detections import (
 from common.synthetic_detections import write_coco_results as write_coco
 from common.utils import DataError, SuiteError, UsageError
 
-FRAMES = 40
-SIZE = (1000, 1000)
-
-
-def walk(subject="S1", frames=FRAMES, layout="coco"):
-    """Pixels (frames, J, 2) of a demo person."""
-    view = project_views(make_motion(subject, "Walking", frames)[:, H36M_KEPT], h36m_cameras(subject))[0]
-    return joints_of_layout(view, layout)
-
 
 @pytest.fixture(scope="module")
 def motion():
     return walk()
-
-
-@pytest.fixture(scope="module")
-def long_motion():
-    return walk(frames=200)
-
-
-def moved(motion, scale, to):
-    """A person with this motion's poses, `scale` times as large, whose middle is at `to` (frames, 2)."""
-    return (motion - motion.mean(axis=1, keepdims=True)) * scale + np.asarray(to)[:, None]
-
-
-def without(motion, *frames):
-    motion = motion.copy()
-    motion[np.r_[frames]] = np.nan
-    return motion
 
 
 def write(folder, file_format, people, **options):
@@ -60,8 +33,11 @@ def write(folder, file_format, people, **options):
     return path
 
 
-def read_person(path, person=None, **options):
-    return person_keypoints(read_detections(path, **options), person)
+def entries_of(array):
+    """An object array of these frames."""
+    made = np.empty(len(array), dtype=object)
+    made[:] = array
+    return made
 
 
 # --- formats ---
@@ -106,13 +82,6 @@ def test_all_formats_agree_on_people_and_ids(tmp_path, file_format):
     assert np.allclose(person_keypoints(found, 3)[0], other, atol=1e-3)
     with pytest.raises(UsageError, match=r"--person 0: .* 3 \(40 frames, \d+ pixels high\), 7 \(40 frames"):
         person_keypoints(found, 0)
-
-
-def entries_of(array):
-    """An object array of these frames."""
-    made = np.empty(len(array), dtype=object)
-    made[:] = array
-    return made
 
 
 def test_detectron_arrays_in_other_packings_are_the_same(tmp_path, motion):
@@ -237,92 +206,7 @@ def test_missing_openpose_files_are_missing_frames(tmp_path, motion):
         read_detections(tmp_path / "clip")
 
 
-# --- people ---
-
-def crowd(name, motion):
-    """Motions of several people, the first of whom is the main person."""
-    frames, middle = len(motion), motion.mean(axis=1)
-    time = np.arange(frames)
-    beside = moved(motion[::-1], 0.7, middle + [280, 0])
-    passing = moved(motion, 1.5, np.c_[np.linspace(-300, 1300, frames), np.full(frames, 500)])
-    passing = without(passing, slice(0, 70), slice(130, frames))
-    giant = without(moved(motion, 4, middle), slice(0, 90), slice(91, frames))
-    crossing = moved(motion[::-1], 0.95, middle + np.c_[(time - 100) * 6.0, np.zeros(frames)])
-    crossing = without(crossing, slice(0, 30), slice(170, frames))
-    return {"a smaller one": [motion, beside],
-            "a larger one who passes": [motion, passing],
-            "a giant in one frame": [without(motion, 90), giant],
-            "one who crosses": [motion, crossing],
-            "one who crosses behind": [without(motion, slice(92, 108)), crossing],
-            "one who stays while the main is away": [without(motion, slice(60, 110)), beside],
-            "all of them": [motion, beside, passing, giant, crossing]}[name]
-
-
-@pytest.mark.parametrize("name", ["a smaller one", "a larger one who passes", "a giant in one frame", "one who crosses",
-                                  "one who crosses behind", "one who stays while the main is away", "all of them"])
-def test_the_main_person_is_never_mistaken_for(tmp_path, long_motion, name):
-    motions = crowd(name, long_motion)
-    write_detectron(tmp_path / "clip.npz", people_of(motions, seed=3))
-    keypoints, notices = read_person(tmp_path / "clip.npz")
-    found = np.isfinite(motions[0]).all(axis=(1, 2))
-    assert np.allclose(keypoints[found], long_motion[found], atol=1e-3)
-    assert f"{len(motions)} people were found" in notices[0]
-
-
-def test_people_are_numbered_in_the_order_of_appearance(tmp_path, long_motion):
-    motions = crowd("a larger one who passes", long_motion)
-    write_detectron(tmp_path / "clip.npz", people_of(motions))
-    keypoints, _ = read_person(tmp_path / "clip.npz", person=1)
-    assert np.allclose(keypoints[70:130], motions[1][70:130], atol=1e-3)
-    assert np.allclose(keypoints[0], motions[1][70], atol=1e-3)  # ends are held
-    with pytest.raises(UsageError, match=r"--person 2: .* 0 \(200 frames, \d+ pixels high\), 1 \(60 frames"):
-        read_person(tmp_path / "clip.npz", person=2)
-
-
-def test_of_two_detections_of_one_person_the_better_is_taken(tmp_path, motion):
-    people = people_of([motion])
-    for frame in people[5:]:
-        joints, scores, box, _ = frame[0]
-        frame.insert(0, (joints + 8, scores * 0.5, box + 8, None))
-    write_detectron(tmp_path / "clip.npz", people)
-    keypoints, notices = read_person(tmp_path / "clip.npz")
-    assert np.allclose(keypoints, motion, atol=1e-3) and not notices
-
-
-def test_a_track_whose_id_changed_goes_on(tmp_path, long_motion):
-    people = people_of([without(long_motion, slice(100, 105)), moved(long_motion, 0.8, long_motion[:, 0] + [300, 0])],
-                       ids=[1, 2], seed=0)
-    for frame, entries in enumerate(people):
-        people[frame] = [(*entry[:3], 9 if entry[3] == 1 and frame > 100 else entry[3]) for entry in entries]
-    write_mmpose(tmp_path / "a.json", people)
-    keypoints, notices = read_person(tmp_path / "a.json")
-    assert "1, 9 is taken" in notices[0] and np.allclose(keypoints[105:], long_motion[105:], atol=1e-3)
-    assert np.allclose(read_person(tmp_path / "a.json", person=9)[0][:105], long_motion[105], atol=1e-3)
-
-
-def test_ids_that_name_two_people_of_a_frame_are_not_used(tmp_path, motion):
-    write_mmpose(tmp_path / "a.json", people_of([motion, moved(motion, 0.8, motion[:, 0] + [300, 0])], ids=[4, 4]))
-    found = read_detections(tmp_path / "a.json")
-    assert found.ids is None and "track ids" in found.notices[0]
-
-
-# --- gaps ---
-
-def test_joints_never_found_lie_on_their_parents_and_are_named(tmp_path, motion):
-    motion = motion.copy()
-    motion[:, [13, 15]] = np.nan  # the left knee and ankle
-    write_coco(tmp_path / "a.json", people_of([motion]))
-    keypoints, notices = read_person(tmp_path / "a.json")
-    assert np.allclose(keypoints[:, [13, 15]], motion[:, [11, 11]], atol=1e-3)
-    assert "left_knee, left_ankle" in notices[0] and len(notices) == 1
-
-
-def test_a_person_who_is_mostly_missing_is_warned_of(tmp_path, motion):
-    write_detectron(tmp_path / "clip.npz", people_of([without(motion, slice(0, 30))]))
-    keypoints, notices = read_person(tmp_path / "clip.npz")
-    assert np.allclose(keypoints[:30], motion[30], atol=1e-3)
-    assert notices[0].startswith("WARNING: ") and "30 of 40 frames (at most 30 in a row)" in notices[0]
-
+# --- broken files ---
 
 def test_absurd_coordinates_are_joints_not_found(tmp_path, motion):
     wrong = motion.astype(np.float64)
@@ -334,8 +218,6 @@ def test_absurd_coordinates_are_joints_not_found(tmp_path, motion):
     assert np.flatnonzero(np.isnan(found.keypoints).any(axis=(1, 2))).tolist() == [3, 5, 7, 9]
     assert np.isfinite(person_keypoints(found)[0]).all()
 
-
-# --- broken files ---
 
 def coco_entry(**changes):
     return [{"image_id": 0, "category_id": 1, "keypoints": [1.0, 2.0, 0.5] * 17, "score": 0.5} | changes]
@@ -389,7 +271,7 @@ def test_broken_detectron_files_are_one_line_that_names_file_and_frame(tmp_path,
 def test_every_truncation_or_flip_is_read_or_refused_in_one_line(tmp_path, motion):
     rng = random.Random(0)
     for name in ("detectron", "alphapose", "mmpose", "coco"):
-        path = write(tmp_path, name, people_of([joints_of_layout(walk(frames=3, layout="h36m"), LAYOUT_OF[name])]))
+        path = write(tmp_path, name, people_of([walk(3, LAYOUT_OF[name])]))
         whole = path.read_bytes()
         for _ in range(30):
             damaged = bytearray(whole[: rng.choice([len(whole), rng.randrange(len(whole))])])
