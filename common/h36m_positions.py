@@ -1,0 +1,157 @@
+"""Human3.6M's joint positions out of the three formats that people have, and the lifting data made of them.
+
+CDF files as their owners give them out, MATLAB's conversions of those (`Walking 1.cdf.mat`), and the HDF5 files of
+`h36m.zip`. Sources: the files of Ionescu et al., TPAMI 2014; VideoPose3D's and 3d-pose-baseline's names for the others.
+"""
+import io
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from common.h36m_dataset import h36m_cameras
+from common.h36m_raw import (
+    AGAIN,
+    JOINTS,
+    LARGEST_FILE,
+    READING_SECONDS,
+    as_poses,
+    check_shape,
+    read_positions,
+    time_limit,
+)
+from common.keypoints import H36M_17, H36M_KEPT
+from common.synthetic import project_views
+from common.utils import DataError, require
+
+HEADER, COMPRESSED = 128, 15  # bytes of a MATLAB 5 file's header; the type of an element that is packed by zlib
+NUMBERS = 3 * JOINTS  # per frame
+
+
+def read_cdf(content, where):
+    """Poses (frames, 32, 3) float32 millimetres of a CDF file's bytes; DataError begins with `where`."""
+    with tempfile.TemporaryDirectory(prefix="h36m.") as folder:  # cdflib reads from a disk only
+        path = Path(folder, "pose.cdf")
+        path.write_bytes(content)
+        return read_positions(path, where)
+
+
+def unpacked(content):
+    """The bytes of a MATLAB 5 file with every packed element unpacked; ValueError where it ends early or is too large.
+
+    So large a file cannot come out of a small one, and what is cut short is found.
+    """
+    order, place, parts, size = "<" if content[126:128] == b"IM" else ">", HEADER, [content[:HEADER]], 0
+    while place < len(content):
+        if len(content) < place + 8:
+            raise ValueError("ends early")
+        kind, length = struct.unpack_from(f"{order}II", content, place)
+        element = content[place:place + 8 + length]
+        if len(element) < 8 + length:
+            raise ValueError("ends early")
+        if kind == COMPRESSED:
+            stream = zlib.decompressobj()
+            element = stream.decompress(element[8:], LARGEST_FILE)
+            if not stream.eof:
+                raise ValueError("ends early or is too large")
+        size += len(element)
+        if size > LARGEST_FILE:
+            raise ValueError("is too large")
+        parts.append(element)
+        place += 8 + length
+    return b"".join(parts)
+
+
+def _out_of_cells(value):
+    """What is in a cell of one, or in a cell of that."""
+    while isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:
+        value = value.item()
+    return value
+
+
+def read_mat(content, where):
+    """Poses (frames, 32, 3) float32 millimetres of a `.cdf.mat`'s bytes: `data`, a cell with (1, frames, 96) numbers.
+
+    MATLAB 5 or 7.3, with a cell or without. DataError begins with `where`.
+    """
+    if content[:10] != b"MATLAB 5.0":
+        if b"\x89HDF" in (content[:4], content[512:516]):
+            return read_hdf5(content, where, "data")
+        raise DataError(f"{where}: is no MATLAB 5 or 7.3 file; {AGAIN}")
+    scipy_io = require("scipy.io", "scipy")
+    try:
+        with time_limit(READING_SECONDS):
+            variables = scipy_io.loadmat(io.BytesIO(unpacked(content)), variable_names=["data"])
+    except Exception as error:  # a damaged file raises about anything
+        raise _damaged(where, error) from None
+    if "data" not in variables:
+        raise DataError(f"{where}: has no variable data; {AGAIN}")
+    values = _out_of_cells(variables["data"])
+    if not isinstance(values, np.ndarray):
+        raise DataError(f"{where}: data holds no array; {AGAIN}")
+    return as_poses(values, f"{where}: data")
+
+
+def _damaged(where, error):
+    return DataError(f"{where}: damaged or truncated ({type(error).__name__}: {error}); {AGAIN}")
+
+
+def _dataset(file, name, where):
+    """The dataset `name` of an open HDF5 file, or what the one reference in it leads to; nothing outside the file."""
+    h5py = require("h5py", "h5py")
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
+        raise DataError(f"{where}: {name} is no dataset of this file; {AGAIN}")
+    dataset = file[name]
+    if dataset.dtype == h5py.ref_dtype and dataset.size == 1:  # a MATLAB cell
+        dataset = file[dataset[()].item()]
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise DataError(f"{where}: {name} holds no numbers of its own; {AGAIN}")
+    return dataset
+
+
+def read_hdf5(content, where, name="3D_positions"):
+    """Poses (frames, 32, 3) float32 millimetres of an HDF5 file's bytes: `name`, (96, frames).
+
+    Also the axes that MATLAB makes of (1, frames, 96), and the reverse order where it is clear. DataError begins with
+    `where`.
+    """
+    h5py = require("h5py", "h5py")
+    try:
+        with time_limit(READING_SECONDS), h5py.File(io.BytesIO(content), "r") as file:
+            if name not in file:
+                raise DataError(f"{where}: has no variable {name} but {', '.join(list(file)[:5]) or 'none'}; {AGAIN}")
+            dataset = _dataset(file, name, where)
+            turned = len(dataset.shape) > 1 and dataset.shape[0] == NUMBERS
+            shape = dataset.shape[::-1] if turned else dataset.shape
+            check_shape(shape, dataset.dtype.kind, f"{where}: {name}")  # before memory is asked for
+            values = dataset[()]
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file raises about anything
+        raise _damaged(where, error) from None
+    return as_poses(values.T if turned else values, f"{where}: {name}")
+
+
+READERS = {"cdf": read_cdf, "mat": read_mat, "archive": read_hdf5}
+LIBRARIES = {"cdf": ("cdflib", "cdflib"), "mat": ("scipy.io", "scipy"), "archive": ("h5py", "h5py")}
+
+
+def to_metres(poses):
+    """Single-precision millimetres in single-precision metres, rounded once: all sources give the same bits."""
+    return (poses.astype(np.float64) / 1000).astype(np.float32)
+
+
+def make_arrays(positions):
+    """The contents of both npz files, ({"positions_3d"}, {"positions_2d", "metadata"}).
+
+    positions: {subject: {action: (frames, 32, 3) float32 world metres}}. The keypoints are the 17 joints' projections
+    by the four cameras with their distortion, (frames, 17, 2) float32 pixels, computed in double precision.
+    """
+    views = {subject: {action: project_views(poses[:, H36M_KEPT].astype(np.float64), h36m_cameras(subject))
+                       for action, poses in actions.items()} for subject, actions in positions.items()}
+    metadata = {"layout_name": "h36m", "num_joints": H36M_17.num_joints(),
+                "keypoints_symmetry": [H36M_17.joints_left(), H36M_17.joints_right()]}
+    return ({"positions_3d": np.array(positions, dtype=object)},
+            {"positions_2d": np.array(views, dtype=object), "metadata": np.array(metadata, dtype=object)})

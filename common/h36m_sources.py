@@ -1,0 +1,335 @@
+"""Where Human3.6M's joint positions are: in folders and archives, found and read as people have them.
+
+A file counts by its name, `Walking 1.cdf` or `Walking_1.cdf`, the subject's folder or archive above it and the folder
+it is in: `D3_Positions`, and not `D3_Positions_mono` or `D3_Angles`, which hold files of the same names.
+"""
+import gzip
+import os
+import re
+import stat
+import tarfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from common.archives import BLOCK, Member, check_member
+from common.h36m_positions import READERS
+from common.h36m_raw import (
+    ABBREVIATED,
+    AGAIN,
+    LARGEST_FILE,
+    NOT_USED,
+    SEQUENCES,
+    SUBJECTS,
+    OtherShape,
+    npz_name,
+    read_positions,
+)
+from common.utils import DataError, SuiteError
+
+# Per source: the files' endings and an example.
+SOURCES = {"cdf": ((".cdf",), "S1/MyPoseFeatures/D3_Positions/Walking 1.cdf"),
+           "mat": ((".cdf.mat", ".mat"), "S1/MyPoseFeatures/D3_Positions/Walking 1.cdf.mat"),
+           "archive": ((".h5", ".hdf5"), "h36m/S1/MyPoses/3D_positions/Walking_1.h5")}
+PACKED = (".tgz", ".tar.gz", ".tar", ".zip")
+POSITIONS = ("d3_positions", "3d_positions")
+# Folders with other things about the same sequences; and those not worth looking into.
+FEATURES = re.compile(r"(d[23]|[23]d)_(positions|angles)\w*|rawangles\w*|stackedhourglass\w*")
+PASSED_OVER = re.compile(r"\..*|__macosx|videos|mysegments\w*|imagesequence.*|processed|tof", re.IGNORECASE)
+STRUCTURE = ("myposefeatures", "myposes")
+SUBJECT = re.compile(r"(?:.*[^a-z0-9])?s(\d{1,2})", re.IGNORECASE)
+CAMERA = re.compile(r"\.\d{8}$")  # of one camera's files, which are not in world space
+DEEPEST = 8  # folders below the one that is named
+LONG_NAMES = {long.lower(): short for long, short in ABBREVIATED.items()}
+TRIALS = {subject: {npz_name(subject, sequence).lower(): npz_name(subject, sequence) for sequence in SEQUENCES}
+          for subject in SUBJECTS}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of one sequence; member: its number in the archive `path`, or None; certain: its folder says what it is.
+    """
+
+    subject: str
+    name: str
+    path: Path
+    member: int | None
+    label: str
+    certain: bool
+
+
+@dataclass
+class Search:
+    """What is found: files {(subject, name): [Found]}, names that the dataset lacks, damage {archive: what is wrong}.
+
+    nameless: files of which nothing says whose they are; unread: archives of subjects that folders hold already.
+    """
+
+    files: dict = field(default_factory=dict)
+    others: list = field(default_factory=list)
+    damage: dict = field(default_factory=dict)
+    nameless: list = field(default_factory=list)
+    unread: list = field(default_factory=list)
+
+
+def wanted_sequences(subjects):
+    """[(subject, name in the npz)] of these subjects in the dataset's order, without S11's broken `Directions`."""
+    return [(subject, npz_name(subject, sequence)) for subject in SUBJECTS if subject in subjects
+            for sequence in SEQUENCES if (subject, sequence) not in NOT_USED]
+
+
+def _plain(part):
+    return re.sub(r"[ _-]+", "_", part.lower())
+
+
+def _feature(part):
+    """The features that a folder or archive names, `d3_positions` of `Poses_D3_Positions_S1`; None for none."""
+    name = re.sub(r"_?s\d+$", "", _plain(part)).removeprefix("poses_")
+    return name if FEATURES.fullmatch(name) else None
+
+
+def _subject(parts):
+    """The subject that the last of these folders to name any names; None for none."""
+    matches = [match for part in parts if (match := SUBJECT.fullmatch(part))]
+    return f"S{int(matches[-1][1])}" if matches else None
+
+
+def _stem(name, suffixes):
+    suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
+    return name[:-len(suffix)] if suffix else None
+
+
+def classify(parts, source):
+    """(subject or None, name of the sequence or None, stem, whether its folder is that of the positions) of a file.
+
+    parts: the names of its folders and its own. None where it is no file of this source.
+    """
+    *folders, name = parts
+    stem = _stem(name, SOURCES[source][0])
+    if stem is None or name.startswith((".", "_")) or CAMERA.search(stem) or any(map(PASSED_OVER.fullmatch, folders)):
+        return None
+    features = [feature for feature in map(_feature, folders) if feature]
+    if features and features[-1] not in POSITIONS:
+        return None
+    subject, action = _subject(folders), " ".join(stem.replace("_", " ").split()).lower()
+    first, space, trial = action.partition(" ")
+    short = LONG_NAMES.get(first, first).lower() + space + trial
+    return subject, TRIALS.get(subject, {}).get(short), stem, bool(features)
+
+
+def _add(search, parts, source, only, path, member=None):
+    """Note one file by the names of its folders and its own; `only`: whose it is where nothing says so."""
+    if only and not _subject(parts[:-1]):
+        parts = (only, *parts)
+    classified = classify(parts, source)
+    if classified is None:
+        return
+    subject, name, stem, certain = classified
+    label = str(path) if member is None else f"{path}: {parts[-1]}"
+    if subject is None:
+        search.nameless.append(label)
+    elif name is None:
+        search.others.append(f"{subject} {stem}")
+    else:
+        search.files.setdefault((subject, name), []).append(Found(subject, name, path, member, label, certain))
+
+
+def _above(path):
+    """The names of the folder `path` and of those above it, as far as they belong to the dataset: (S1, ...)."""
+    names = []
+    for part in reversed(path.absolute().parts):
+        if not (_feature(part) or part.lower() in STRUCTURE or SUBJECT.fullmatch(part)):
+            break
+        names.insert(0, part)
+    return names
+
+
+def walk(root):
+    """Yield (names of its folders below `root`, path) of all files; follows links, never in circles."""
+    def stop(error):
+        raise DataError(f"{error.filename}: could not be read ({error.strerror}); check its permissions")
+
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=stop):
+        below = Path(folder).relative_to(root).parts
+        folders[:] = sorted(name for name in folders if not PASSED_OVER.fullmatch(name))
+        place = os.path.realpath(folder)
+        if place in seen or len(below) >= DEEPEST:
+            folders[:] = []
+        if place not in seen:
+            yield from ((below, Path(folder, name)) for name in sorted(names) if Path(folder, name).is_file())
+        seen.add(place)
+
+
+def _tar_members(path):
+    """Yield (number, TarInfo, open tar) of the members of a `.tgz` or `.tar`, read once from front to back."""
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else open(path, "rb") as stream:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=Member) as tar:
+            for number, member in enumerate(tar):
+                check_member(member, path)
+                yield number, member, tar
+        while stream.read(BLOCK):  # the end of the gzip stream holds its checksum
+            pass
+
+
+def _zip_members(path):
+    """Yield (number, ZipInfo, open zip) of the members of a `.zip`."""
+    with zipfile.ZipFile(path) as archive:
+        for number, info in enumerate(archive.infolist()):
+            as_tar = tarfile.TarInfo(info.filename)
+            mode = info.external_attr >> 16
+            as_tar.type = tarfile.SYMTYPE if stat.S_ISLNK(mode) else tarfile.REGTYPE
+            check_member(as_tar, path)
+            yield number, info, archive
+
+
+def _members(path):
+    return _zip_members(path) if is_zip(path) else _tar_members(path)
+
+
+def is_zip(path):
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _damage_of(error):
+    return f"truncated or damaged ({type(error).__name__}: {error})"
+
+
+def _search_archive(search, path, above, source, only):
+    """Note the files of an archive; what is wrong with it goes to `search.damage`. DataError where it is hostile."""
+    above = (*above, _stem(path.name, PACKED) or path.name)
+    try:
+        for number, member, _ in _members(path):
+            name = getattr(member, "filename", None) or member.name
+            if not name.endswith("/") and not (isinstance(member, tarfile.TarInfo) and member.isdir()):
+                _add(search, (*above, *PurePosixPath(name).parts), source, only, path, number)
+    except SuiteError:
+        raise
+    except Exception as error:  # a damaged archive raises about anything
+        search.damage[path] = _damage_of(error)
+
+
+def _concerns(path):
+    """Whether an archive may hold positions, by its name: `Poses_D3_Positions_S1.tgz`, `S1.tgz`, `h36m.zip`."""
+    stem = _stem(path.name, PACKED)
+    if stem is None or stem.startswith("."):
+        return False
+    feature = _feature(stem)
+    return feature in POSITIONS if feature else bool(
+        re.fullmatch(r"((poses_)?s\d{1,2}|.*(h36m|human3\.?_?6m?).*)", _plain(stem)))
+
+
+def find(path, source, subjects):
+    """A `Search` for the sequences of `subjects` at `path`: a folder of any depth, or an archive.
+
+    What lies in folders counts first; archives are opened for what is missing there. DataError: `path` does not exist,
+    cannot be read, or an archive in it is hostile.
+    """
+    search, archives, only = Search(), [], subjects[0] if len(subjects) == 1 else None
+    if path.is_dir():
+        above = _above(path)
+        for below, file in walk(path):
+            if _concerns(file):
+                archives.append(((*above, *below), file))
+            else:
+                _add(search, (*above, *below, file.name), source, only, file)
+    elif path.is_file():
+        archives.append((_above(path.parent), path))
+    else:
+        raise DataError(f"{path}: no such file or folder; it is to hold {SOURCES[source][1]} and so on")
+    for above, file in archives:
+        whose = _subject((*above, _stem(file.name, PACKED) or file.name))
+        missing = {subject for subject, name in wanted_sequences(subjects) if (subject, name) not in search.files}
+        if whose in missing or (whose is None and missing):
+            _search_archive(search, file, above, source, only)
+        elif whose is None or whose in subjects:
+            search.unread.append(file)
+    return search
+
+
+def _content(found, size, open_file):
+    """The bytes of one file; DataError where it is too large or ends early."""
+    if size > LARGEST_FILE:
+        raise DataError(f"{found.label}: has {size} bytes, more than any sequence; {AGAIN}")
+    with open_file() as stream:
+        content = stream.read(size + 1)
+    if len(content) != size:
+        raise DataError(f"{found.label}: truncated or damaged, {len(content)} of {size} bytes; {AGAIN}")
+    return content
+
+
+def _content_of(found, member, archive):
+    """The bytes of a member of an open archive; DataError where it is damaged."""
+    try:
+        if isinstance(member, tarfile.TarInfo):
+            return _content(found, member.size, lambda: archive.extractfile(member))
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
+            raise DataError(f"{found.label}: is encrypted or packed in an unusual way; unpack {found.path} and name "
+                            "its folder")
+        return _content(found, member.file_size, lambda: archive.open(member))
+    except SuiteError:
+        raise
+    except Exception as error:  # a damaged archive raises about anything
+        raise DataError(f"{found.label}: {_damage_of(error)}; {AGAIN}") from None
+
+
+def _read_one(found, source, content=None):
+    """Poses of one file, or the DataError that says what is wrong with it. content: () -> bytes, of a member."""
+    try:
+        if content:
+            return READERS[source](content(), found.label)
+        if source == "cdf":
+            return read_positions(found.path)
+        return READERS[source](_content(found, found.path.stat().st_size, lambda: open(found.path, "rb")), found.label)
+    except DataError as error:
+        return error
+    except OSError as error:
+        return DataError(f"{found.label}: could not be read ({error.strerror or error}); check its permissions")
+
+
+def _read_path(path, wanted, source):
+    """Yield (Found, poses or a DataError) of {member: Found} of one archive, or of the one plain file."""
+    if None in wanted:
+        yield wanted[None], _read_one(wanted[None], source)
+        return
+    left = dict(wanted)
+    try:
+        for number, member, archive in _members(path):
+            if number in left:
+                found = left.pop(number)
+                yield found, _read_one(found, source, lambda f=found, m=member, a=archive: _content_of(f, m, a))
+    except SuiteError:
+        raise
+    except Exception as error:  # what the search went through without an error, or it is damaged behind these
+        for found in left.values():
+            yield found, DataError(f"{found.label}: {_damage_of(error)}; {AGAIN}")
+
+
+def read(files, source, bar):
+    """({key: poses (frames, 32, 3) float32 millimetres}, {key: DataError}) of the `files` of a `Search`.
+
+    bar: moved on with every sequence. DataError, raised: two files of one sequence hold different poses.
+    """
+    by_path, poses, wrong, labels = {}, {}, {}, {}
+    for candidates in files.values():
+        for found in [found for found in candidates if found.certain] or candidates:
+            by_path.setdefault(found.path, {})[found.member] = found
+    for path, wanted in by_path.items():
+        for found, result in _read_path(path, wanted, source):
+            key = found.subject, found.name
+            if isinstance(result, OtherShape) and not found.certain and len(files[key]) > 1:
+                wrong.setdefault(key, result)  # another feature of the sequence, in a folder that does not say so
+            elif isinstance(result, DataError):
+                wrong[key] = result
+            elif key in poses and not np.array_equal(poses[key], result):
+                raise DataError(f"{' '.join(key)}: two files hold different poses, {labels[key]} and {found.label}; "
+                                "leave one of them there")
+            else:
+                bar.update(key not in poses)
+                poses[key], labels[key] = result, found.label
+    return poses, {key: error for key, error in wrong.items() if key not in poses}
