@@ -65,7 +65,8 @@ def get_args():
 
 def prepare_positions(args):
     """Read the positions of one source, and write them and their projections."""
-    require(*LIBRARIES[args.source])
+    for library in LIBRARIES[args.source]:
+        require(library, library)
     subjects = [subject for subject in SUBJECTS if subject in (args.subjects or SUBJECTS)]
     if args.subjects:
         print(f"INFO: only {', '.join(subjects)} of {len(SUBJECTS)} subjects, as --subjects says")

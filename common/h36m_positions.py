@@ -4,9 +4,7 @@ CDF files as their owners give them out, MATLAB's conversions of those (`Walking
 `h36m.zip`. Sources: the files of Ionescu et al., TPAMI 2014; VideoPose3D's and 3d-pose-baseline's names for the others.
 """
 import io
-import struct
 import tempfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +21,10 @@ from common.h36m_raw import (
     time_limit,
 )
 from common.keypoints import H36M_17, H36M_KEPT
+from common.mat5 import read_array
 from common.synthetic import project_views
 from common.utils import DataError, require
 
-HEADER, COMPRESSED = 128, 15  # bytes of a MATLAB 5 file's header; the type of an element that is packed by zlib
 NUMBERS = 3 * JOINTS  # per frame
 
 
@@ -38,39 +36,6 @@ def read_cdf(content, where):
         return read_positions(path, where)
 
 
-def unpacked(content):
-    """The bytes of a MATLAB 5 file with every packed element unpacked; ValueError where it ends early or is too large.
-
-    So large a file cannot come out of a small one, and what is cut short is found.
-    """
-    order, place, parts, size = "<" if content[126:128] == b"IM" else ">", HEADER, [content[:HEADER]], 0
-    while place < len(content):
-        if len(content) < place + 8:
-            raise ValueError("ends early")
-        kind, length = struct.unpack_from(f"{order}II", content, place)
-        element = content[place:place + 8 + length]
-        if len(element) < 8 + length:
-            raise ValueError("ends early")
-        if kind == COMPRESSED:
-            stream = zlib.decompressobj()
-            element = stream.decompress(element[8:], LARGEST_FILE)
-            if not stream.eof:
-                raise ValueError("ends early or is too large")
-        size += len(element)
-        if size > LARGEST_FILE:
-            raise ValueError("is too large")
-        parts.append(element)
-        place += 8 + length
-    return b"".join(parts)
-
-
-def _out_of_cells(value):
-    """What is in a cell of one, or in a cell of that."""
-    while isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:
-        value = value.item()
-    return value
-
-
 def read_mat(content, where):
     """Poses (frames, 32, 3) float32 millimetres of a `.cdf.mat`'s bytes: `data`, a cell with (1, frames, 96) numbers.
 
@@ -80,17 +45,12 @@ def read_mat(content, where):
         if b"\x89HDF" in (content[:4], content[512:516]):
             return read_hdf5(content, where, "data")
         raise DataError(f"{where}: is no MATLAB 5 or 7.3 file; {AGAIN}")
-    scipy_io = require("scipy.io", "scipy")
     try:
-        with time_limit(READING_SECONDS):
-            variables = scipy_io.loadmat(io.BytesIO(unpacked(content)), variable_names=["data"])
+        values = read_array(content, "data", LARGEST_FILE)
+    except KeyError:
+        raise DataError(f"{where}: has no variable data; {AGAIN}") from None
     except Exception as error:  # a damaged file raises about anything
         raise _damaged(where, error) from None
-    if "data" not in variables:
-        raise DataError(f"{where}: has no variable data; {AGAIN}")
-    values = _out_of_cells(variables["data"])
-    if not isinstance(values, np.ndarray):
-        raise DataError(f"{where}: data holds no array; {AGAIN}")
     return as_poses(values, f"{where}: data")
 
 
@@ -135,7 +95,7 @@ def read_hdf5(content, where, name="3D_positions"):
 
 
 READERS = {"cdf": read_cdf, "mat": read_mat, "archive": read_hdf5}
-LIBRARIES = {"cdf": ("cdflib", "cdflib"), "mat": ("scipy.io", "scipy"), "archive": ("h5py", "h5py")}
+LIBRARIES = {"cdf": ["cdflib"], "mat": [], "archive": ["h5py"]}  # MATLAB 7.3 files need h5py too
 
 
 def to_metres(poses):
