@@ -4,6 +4,7 @@ A file counts by its name, `Walking 1.cdf` or `Walking_1.cdf`, the subject's fol
 it is in: `D3_Positions`, and not `D3_Positions_mono` or `D3_Angles`, which hold files of the same names.
 """
 import gzip
+import itertools
 import os
 import re
 import stat
@@ -37,7 +38,7 @@ PACKED = (".tgz", ".tar.gz", ".tar", ".zip")
 POSITIONS = ("d3_positions", "3d_positions")
 # Folders with other things about the same sequences; and those not worth looking into.
 FEATURES = re.compile(r"(d[23]|[23]d)_(positions|angles)\w*|rawangles\w*|stackedhourglass\w*")
-PASSED_OVER = re.compile(r"\..*|__macosx|videos|mysegments\w*|imagesequence.*|processed|tof", re.IGNORECASE)
+PASSED_OVER = re.compile(r"\..*|__macosx|videos|mysegments\w*|imagesequence.*|tof", re.IGNORECASE)
 STRUCTURE = ("myposefeatures", "myposes")
 SUBJECT = re.compile(r"(?:.*[^a-z0-9])?s(\d{1,2})", re.IGNORECASE)
 CAMERA = re.compile(r"\.\d{8}$")  # of one camera's files, which are not in world space
@@ -96,7 +97,13 @@ def _subject(parts):
     return f"S{int(matches[-1][1])}" if matches else None
 
 
+def _archive_stem(path):
+    """An archive's name without suffix, and without the number that browsers give to a second copy."""
+    return re.sub(r" ?\(\d+\)$", "", _stem(path.name, PACKED) or path.name)
+
+
 def _stem(name, suffixes):
+    """A name without the first of the suffixes that it ends in; None for none."""
     suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
     return name[:-len(suffix)] if suffix else None
 
@@ -111,6 +118,7 @@ def classify(parts, source):
     if stem is None or name.startswith((".", "_")) or CAMERA.search(stem) or any(map(PASSED_OVER.fullmatch, folders)):
         return None
     features = [feature for feature in map(_feature, folders) if feature]
+    features += [_plain(folder) for above, folder in itertools.pairwise(folders) if above.lower() in STRUCTURE]
     if features and features[-1] not in POSITIONS:
         return None
     subject, action = _subject(folders), " ".join(stem.replace("_", " ").split()).lower()
@@ -119,15 +127,18 @@ def classify(parts, source):
     return subject, TRIALS.get(subject, {}).get(short), stem, bool(features)
 
 
-def _add(search, parts, source, only, path, member=None):
-    """Note one file by the names of its folders and its own; `only`: whose it is where nothing says so."""
-    if only and not _subject(parts[:-1]):
-        parts = (only, *parts)
-    classified = classify(parts, source)
+def _add(search, above, below, source, only, path, member=None):
+    """Note one file by the names of the folders above it and `below`, which ends in its own.
+
+    only: whose it is where nothing says so, or None; member: its number where `path` is an archive.
+    """
+    if only and not _subject((*above, *below[:-1])):
+        above = (only, *above)
+    classified = classify((*above, *below), source)
     if classified is None:
         return
     subject, name, stem, certain = classified
-    label = str(path) if member is None else f"{path}: {parts[-1]}"
+    label = str(path) if member is None else f"{path}: {'/'.join(below)}"
     if subject is None:
         search.nameless.append(label)
     elif name is None:
@@ -202,12 +213,12 @@ def _damage_of(error):
 
 def _search_archive(search, path, above, source, only):
     """Note the files of an archive; what is wrong with it goes to `search.damage`. DataError where it is hostile."""
-    above = (*above, _stem(path.name, PACKED) or path.name)
+    above = (*above, _archive_stem(path))
     try:
         for number, member, _ in _members(path):
             name = getattr(member, "filename", None) or member.name
             if not name.endswith("/") and not (isinstance(member, tarfile.TarInfo) and member.isdir()):
-                _add(search, (*above, *PurePosixPath(name).parts), source, only, path, number)
+                _add(search, above, PurePosixPath(name).parts, source, only, path, number)
     except SuiteError:
         raise
     except Exception as error:  # a damaged archive raises about anything
@@ -216,9 +227,9 @@ def _search_archive(search, path, above, source, only):
 
 def _concerns(path):
     """Whether an archive may hold positions, by its name: `Poses_D3_Positions_S1.tgz`, `S1.tgz`, `h36m.zip`."""
-    stem = _stem(path.name, PACKED)
-    if stem is None or stem.startswith("."):
+    if _stem(path.name, PACKED) is None or path.name.startswith("."):
         return False
+    stem = _archive_stem(path)
     feature = _feature(stem)
     return feature in POSITIONS if feature else bool(
         re.fullmatch(r"((poses_)?s\d{1,2}|.*(h36m|human3\.?_?6m?).*)", _plain(stem)))
@@ -237,13 +248,13 @@ def find(path, source, subjects):
             if _concerns(file):
                 archives.append(((*above, *below), file))
             else:
-                _add(search, (*above, *below, file.name), source, only, file)
+                _add(search, above, (*below, file.name), source, only, file)
     elif path.is_file():
         archives.append((_above(path.parent), path))
     else:
         raise DataError(f"{path}: no such file or folder; it is to hold {SOURCES[source][1]} and so on")
     for above, file in archives:
-        whose = _subject((*above, _stem(file.name, PACKED) or file.name))
+        whose = None if file == path else _subject((*above, _archive_stem(file)))
         missing = {subject for subject, name in wanted_sequences(subjects) if (subject, name) not in search.files}
         if whose in missing or (whose is None and missing):
             _search_archive(search, file, above, source, only)
