@@ -19,6 +19,7 @@ from common.archives import BLOCK, Member, check_member
 from common.h36m_positions import READERS
 from common.h36m_raw import (
     ABBREVIATED,
+    ACTIONS,
     AGAIN,
     LARGEST_FILE,
     NOT_USED,
@@ -43,7 +44,8 @@ STRUCTURE = ("myposefeatures", "myposes")
 SUBJECT = re.compile(r"(?:.*[^a-z0-9])?s(\d{1,2})", re.IGNORECASE)
 CAMERA = re.compile(r"\.\d{8}$")  # of one camera's files, which are not in world space
 DEEPEST = 8  # folders below the one that is named
-LONG_NAMES = {long.lower(): short for long, short in ABBREVIATED.items()}
+LONG_NAMES = {long.lower(): short.lower() for long, short in ABBREVIATED.items()}
+KNOWN = {LONG_NAMES.get(action.lower(), action.lower()) for action in ACTIONS}
 TRIALS = {subject: {npz_name(subject, sequence).lower(): npz_name(subject, sequence) for sequence in SEQUENCES}
           for subject in SUBJECTS}
 
@@ -111,7 +113,7 @@ def _stem(name, suffixes):
 def classify(parts, source):
     """(subject or None, name of the sequence or None, stem, whether its folder is that of the positions) of a file.
 
-    parts: the names of its folders and its own. None where it is no file of this source.
+    parts: the names of its folders and its own. None where it is no file of this source's sequences.
     """
     *folders, name = parts
     stem = _stem(name, SOURCES[source][0])
@@ -123,7 +125,10 @@ def classify(parts, source):
         return None
     subject, action = _subject(folders), " ".join(stem.replace("_", " ").split()).lower()
     first, space, trial = action.partition(" ")
-    short = LONG_NAMES.get(first, first).lower() + space + trial
+    first = LONG_NAMES.get(first, first)
+    if first not in KNOWN and not features:
+        return None
+    short = first + space + trial
     return subject, TRIALS.get(subject, {}).get(short), stem, bool(features)
 
 

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from h36m_positions_runs import FRAMES, S1, refused
+from h36m_positions_runs import FRAMES, S1, prepare, refused
 
 from common.h36m_positions import read_hdf5, read_mat
 from common.synthetic_h36m import demo_positions, write_cdf
@@ -101,7 +101,7 @@ def test_hostile_archives_are_refused(tmp_path, name, mode, words):
     assert words in refused(tmp_path / "S1.tgz", tmp_path / "none", "--allow-missing")
 
 
-@pytest.mark.parametrize("name, source, shares", [("Poses_D3_Positions_S1.tgz", "cdf", (0, 0.01, 0.5, 0.99)),
+@pytest.mark.parametrize("name, source, shares", [("Poses_D3_Positions_S1.tgz", "mat", (0, 0.01, 0.5, 0.99)),
                                                   ("h36m.zip", "archive", (0, 0.01, 0.5, 0.999))])
 def test_truncated_archives_are_refused(tmp_path, name, source, shares):
     write_h36m_positions(tmp_path, source, 2, subjects=("S1",), packed=True)
@@ -110,3 +110,7 @@ def test_truncated_archives_are_refused(tmp_path, name, source, shares):
         (tmp_path / name).write_bytes(content[:int(share * len(content))])
         message = refused(tmp_path / name, tmp_path / "none", *S1, source=source)
         assert f"{tmp_path / name}: truncated or damaged" in message
+    (tmp_path / name).write_bytes(content)
+    [positions, _] = prepare(tmp_path / name, tmp_path / "whole", *S1, source=source)
+    expected = demo_positions("S1", "Eating-1", 2).astype(np.float64) / 1000
+    assert np.array_equal(positions["positions_3d"]["S1"]["Eating 2"], expected.astype(np.float32))

@@ -25,8 +25,7 @@ from common.synthetic_h36m import demo_positions, write_cdf
 from common.synthetic_h36m_poses import write_h36m_positions
 from common.utils import DependencyError, UsageError, WriteError
 
-SOURCES = {"cdf": ("cdf", False), "cdf packed": ("cdf", True), "mat": ("mat", False), "mat packed": ("mat", True),
-           "archive": ("archive", False)}
+SOURCES = {"cdf": ("cdf", False), "cdf packed": ("cdf", True), "mat": ("mat", False), "archive": ("archive", False)}
 NAMES = {subject: [npz_name(subject, sequence) for sequence in SEQUENCES
                    if (subject, sequence) != ("S11", "Directions-2")] for subject in SUBJECTS}
 POSE_FOLDER = "S1/MyPoseFeatures/D3_Positions"
@@ -169,13 +168,14 @@ def test_the_dataset_is_taken_as_people_have_it(s1, made, tmp_path, form):
     assert all(np.array_equal(poses, expected[name]) for name, poses in positions["positions_3d"]["S1"].items())
 
 
-def test_the_folder_extracted_from_the_archive_is_taken_too(raw, made, tmp_path):
+def test_the_folder_extracted_from_the_archive_is_taken_too(raw, s1, tmp_path):
     with zipfile.ZipFile(raw["archive"]) as archive:
-        archive.extractall(tmp_path / "raw")
-    for path in sorted((tmp_path / "raw").rglob("*_1.h5")):
+        archive.extractall(tmp_path, [name for name in archive.namelist() if "/S1/" in name])
+    for path in sorted((tmp_path / "h36m").rglob("*_1.h5")):
         path.rename(path.with_name(path.name.replace("_", " ")))
-    prepare(tmp_path / "raw", tmp_path / "out", source="archive")
-    assert (tmp_path / "out" / FILES[1]).read_bytes() == (made / FILES[1]).read_bytes()
+    prepare(tmp_path / "h36m", tmp_path / "a", *S1, source="archive")
+    prepare(s1, tmp_path / "b", *S1)
+    assert (tmp_path / "a" / FILES[1]).read_bytes() == (tmp_path / "b" / FILES[1]).read_bytes()
 
 
 def test_other_files_of_the_same_names_do_not_count(s1, made, tmp_path, capsys):
