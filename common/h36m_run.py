@@ -1,16 +1,17 @@
 """The preparation of Human3.6M's positions as one run: all is found, read and checked before anything is written."""
 import contextlib
 
+from common.h36m_names import SOURCES, wanted_sequences
 from common.h36m_positions import make_arrays, to_metres
 from common.h36m_raw import SUBJECTS
-from common.h36m_sources import SOURCES, find, read, wanted_sequences
+from common.h36m_sources import find, read
 from common.prepared import is_made, write
 from common.utils import DataError, WriteError, atomic_path, progress
 
 RECIPE = 1  # raised when the same positions come to give other files
 FILES = ("data_3d_h36m.npz", "data_2d_h36m_gt.npz")
 FLAGS = {"cdf": "--from-source-cdf", "mat": "--from-source", "archive": "--from-archive"}
-SHOWN = 5  # names in a line
+SHOWN = 7  # names in a line
 
 
 def _few(names):
@@ -50,8 +51,8 @@ def find_all(path, source, subjects, allow_missing):
     missing = [key for key in wanted if key not in search.files]
     if len(missing) == len(wanted):
         raise _nothing_found(path, source, search)
-    for archive in search.unread:
-        print(f"INFO: {archive}: not read, its sequences are there without it")
+    if search.unread:
+        print(f"INFO: not read, as their sequences are there without them: {_few(list(map(str, search.unread)))}")
     if search.others:
         print(f"INFO: not among the dataset's sequences, and not read: {_few(search.others)}")
     if search.nameless:

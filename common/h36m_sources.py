@@ -1,12 +1,6 @@
-"""Where Human3.6M's joint positions are: in folders and archives, found and read as people have them.
-
-A file counts by its name, `Walking 1.cdf` or `Walking_1.cdf`, the subject's folder or archive above it and the folder
-it is in: `D3_Positions`, and not `D3_Positions_mono` or `D3_Angles`, which hold files of the same names.
-"""
+"""Where Human3.6M's joint positions are: in folders and archives, found and read as people have them."""
 import gzip
-import itertools
 import os
-import re
 import stat
 import tarfile
 import zipfile
@@ -16,38 +10,24 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from common.archives import BLOCK, Member, check_member
-from common.h36m_positions import READERS
-from common.h36m_raw import (
-    ABBREVIATED,
-    ACTIONS,
-    AGAIN,
-    LARGEST_FILE,
-    NOT_USED,
-    SEQUENCES,
-    SUBJECTS,
-    OtherShape,
-    npz_name,
-    read_positions,
+from common.h36m_names import (
+    PASSED_OVER,
+    SOURCES,
+    STRUCTURE,
+    SUBJECT,
+    archive_stem,
+    classify,
+    feature_of,
+    may_hold_positions,
+    stem_of,
+    subject_of,
+    wanted_sequences,
 )
+from common.h36m_positions import READERS
+from common.h36m_raw import AGAIN, LARGEST_FILE, OtherShape, read_positions
 from common.utils import DataError, SuiteError
 
-# Per source: the files' endings and an example.
-SOURCES = {"cdf": ((".cdf",), "S1/MyPoseFeatures/D3_Positions/Walking 1.cdf"),
-           "mat": ((".cdf.mat", ".mat"), "S1/MyPoseFeatures/D3_Positions/Walking 1.cdf.mat"),
-           "archive": ((".h5", ".hdf5"), "h36m/S1/MyPoses/3D_positions/Walking_1.h5")}
-PACKED = (".tgz", ".tar.gz", ".tar", ".zip")
-POSITIONS = ("d3_positions", "3d_positions")
-# Folders with other things about the same sequences; and those not worth looking into.
-FEATURES = re.compile(r"(d[23]|[23]d)_(positions|angles)\w*|rawangles\w*|stackedhourglass\w*")
-PASSED_OVER = re.compile(r"\..*|__macosx|videos|mysegments\w*|imagesequence.*|tof", re.IGNORECASE)
-STRUCTURE = ("myposefeatures", "myposes")
-SUBJECT = re.compile(r"(?:.*[^a-z0-9])?s(\d{1,2})", re.IGNORECASE)
-CAMERA = re.compile(r"\.\d{8}$")  # of one camera's files, which are not in world space
 DEEPEST = 8  # folders below the one that is named
-LONG_NAMES = {long.lower(): short.lower() for long, short in ABBREVIATED.items()}
-KNOWN = {LONG_NAMES.get(action.lower(), action.lower()) for action in ACTIONS}
-TRIALS = {subject: {npz_name(subject, sequence).lower(): npz_name(subject, sequence) for sequence in SEQUENCES}
-          for subject in SUBJECTS}
 
 
 @dataclass(frozen=True)
@@ -77,67 +57,12 @@ class Search:
     unread: list = field(default_factory=list)
 
 
-def wanted_sequences(subjects):
-    """[(subject, name in the npz)] of these subjects in the dataset's order, without S11's broken `Directions`."""
-    return [(subject, npz_name(subject, sequence)) for subject in SUBJECTS if subject in subjects
-            for sequence in SEQUENCES if (subject, sequence) not in NOT_USED]
-
-
-def _plain(part):
-    return re.sub(r"[ _-]+", "_", part.lower())
-
-
-def _feature(part):
-    """The features that a folder or archive names, `d3_positions` of `Poses_D3_Positions_S1`; None for none."""
-    name = re.sub(r"_?s\d+$", "", _plain(part)).removeprefix("poses_")
-    return name if FEATURES.fullmatch(name) else None
-
-
-def _subject(parts):
-    """The subject that the last of these folders to name any names; None for none."""
-    matches = [match for part in parts if (match := SUBJECT.fullmatch(part))]
-    return f"S{int(matches[-1][1])}" if matches else None
-
-
-def _archive_stem(path):
-    """An archive's name without suffix, and without the number that browsers give to a second copy."""
-    return re.sub(r" ?\(\d+\)$", "", _stem(path.name, PACKED) or path.name)
-
-
-def _stem(name, suffixes):
-    """A name without the first of the suffixes that it ends in; None for none."""
-    suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
-    return name[:-len(suffix)] if suffix else None
-
-
-def classify(parts, source):
-    """(subject or None, name of the sequence or None, stem, whether its folder is that of the positions) of a file.
-
-    parts: the names of its folders and its own. None where it is no file of this source's sequences.
-    """
-    *folders, name = parts
-    stem = _stem(name, SOURCES[source][0])
-    if stem is None or name.startswith((".", "_")) or CAMERA.search(stem) or any(map(PASSED_OVER.fullmatch, folders)):
-        return None
-    features = [feature for feature in map(_feature, folders) if feature]
-    features += [_plain(folder) for above, folder in itertools.pairwise(folders) if above.lower() in STRUCTURE]
-    if features and features[-1] not in POSITIONS:
-        return None
-    subject, action = _subject(folders), " ".join(stem.replace("_", " ").split()).lower()
-    first, space, trial = action.partition(" ")
-    first = LONG_NAMES.get(first, first)
-    if first not in KNOWN and not features:
-        return None
-    short = first + space + trial
-    return subject, TRIALS.get(subject, {}).get(short), stem, bool(features)
-
-
 def _add(search, above, below, source, only, path, member=None):
     """Note one file by the names of the folders above it and `below`, which ends in its own.
 
     only: whose it is where nothing says so, or None; member: its number where `path` is an archive.
     """
-    if only and not _subject((*above, *below[:-1])):
+    if only and not subject_of((*above, *below[:-1])):
         above = (only, *above)
     classified = classify((*above, *below), source)
     if classified is None:
@@ -156,7 +81,7 @@ def _above(path):
     """The names of the folder `path` and of those above it, as far as they belong to the dataset: (S1, ...)."""
     names = []
     for part in reversed(path.absolute().parts):
-        if not (_feature(part) or part.lower() in STRUCTURE or SUBJECT.fullmatch(part)):
+        if not (feature_of(part) or part.lower() in STRUCTURE or SUBJECT.fullmatch(part)):
             break
         names.insert(0, part)
     return names
@@ -204,12 +129,9 @@ def _zip_members(path):
 
 
 def _members(path):
-    return _zip_members(path) if is_zip(path) else _tar_members(path)
-
-
-def is_zip(path):
+    """The members of an archive, by what it is rather than what it is called."""
     with open(path, "rb") as file:
-        return file.read(2) == b"PK"
+        return _zip_members(path) if file.read(2) == b"PK" else _tar_members(path)
 
 
 def _damage_of(error):
@@ -218,7 +140,7 @@ def _damage_of(error):
 
 def _search_archive(search, path, above, source, only):
     """Note the files of an archive; what is wrong with it goes to `search.damage`. DataError where it is hostile."""
-    above = (*above, _archive_stem(path))
+    above = (*above, archive_stem(path))
     try:
         for number, member, _ in _members(path):
             name = getattr(member, "filename", None) or member.name
@@ -228,16 +150,6 @@ def _search_archive(search, path, above, source, only):
         raise
     except Exception as error:  # a damaged archive raises about anything
         search.damage[path] = _damage_of(error)
-
-
-def _concerns(path):
-    """Whether an archive may hold positions, by its name: `Poses_D3_Positions_S1.tgz`, `S1.tgz`, `h36m.zip`."""
-    if _stem(path.name, PACKED) is None or path.name.startswith("."):
-        return False
-    stem = _archive_stem(path)
-    feature = _feature(stem)
-    return feature in POSITIONS if feature else bool(
-        re.fullmatch(r"((poses_)?s\d{1,2}|.*(h36m|human3\.?_?6m?).*)", _plain(stem)))
 
 
 def find(path, source, subjects):
@@ -250,16 +162,18 @@ def find(path, source, subjects):
     if path.is_dir():
         above = _above(path)
         for below, file in walk(path):
-            if _concerns(file):
+            if may_hold_positions(file):
                 archives.append(((*above, *below), file))
             else:
                 _add(search, above, (*below, file.name), source, only, file)
     elif path.is_file():
+        if stem_of(path.name, SOURCES[source][0]):
+            raise DataError(f"{path}: is a single file; name the dataset's folder or archive")
         archives.append((_above(path.parent), path))
     else:
         raise DataError(f"{path}: no such file or folder; it is to hold {SOURCES[source][1]} and so on")
     for above, file in archives:
-        whose = None if file == path else _subject((*above, _archive_stem(file)))
+        whose = None if file == path else subject_of((*above, archive_stem(file)))
         missing = {subject for subject, name in wanted_sequences(subjects) if (subject, name) not in search.files}
         if whose in missing or (whose is None and missing):
             _search_archive(search, file, above, source, only)

@@ -218,22 +218,28 @@ def test_an_archive_beside_its_folder_is_only_read_for_what_is_missing(raw, s1, 
     for archive in ("Poses_D3_Positions_mono_S1.tgz", "Videos_S1.tgz"):
         (s1 / archive).write_bytes(b"never opened")
     prepare(s1, tmp_path / "a", *S1)
-    assert "Poses_D3_Positions_S1.tgz: not read" in capsys.readouterr().out
+    [notice] = [line for line in capsys.readouterr().out.splitlines() if "INFO: not read" in line]
+    assert notice.endswith(f": {s1 / 'Poses_D3_Positions_S1.tgz'}")
     (s1 / POSE_FOLDER / "Walking 1.cdf").unlink()
     prepare(s1, tmp_path / "b", *S1)
     assert (tmp_path / "a" / FILES[0]).read_bytes() == (tmp_path / "b" / FILES[0]).read_bytes()
 
 
 def test_what_is_missing_is_named_and_nothing_is_written(s1, tmp_path, capsys):
+    """In the line of the error, and all of it above where that is too long."""
     folder = s1 / POSE_FOLDER
     move(folder / "Walking 1.cdf", folder.parent / "Other" / "Walking 1.cdf")
     message = refused(s1, tmp_path / "none", *S1)
     assert "1 of 30 sequences are missing: S1 Walking 1; " in message and "--allow-missing" in message
     message = refused(s1, tmp_path / "none")
     assert "180 of 209 sequences are missing: S1 Walking 1, S5 (all 30), S6 (all 30)" in message
-    assert "missing: S11 (all 29)" in capsys.readouterr().out
+    assert "S9 (all 30), S11 (all 29); put them" in message
+    for path in sorted(folder.glob("S*.cdf")):
+        shutil.move(path, folder.parent / "Other")
+    assert "S1 Walking 1 and 6 more; " in refused(s1, tmp_path / "none")
+    assert "missing: S1 Smoking 1\n" in capsys.readouterr().out
     [positions, keypoints] = prepare(s1, tmp_path / "out", "--allow-missing")
-    assert list(keypoints["positions_2d"]) == ["S1"] and len(positions["positions_3d"]["S1"]) == 29
+    assert list(keypoints["positions_2d"]) == ["S1"] and len(positions["positions_3d"]["S1"]) == 23
     assert "WARNING: " in capsys.readouterr().out
     message = refused(s1, tmp_path / "out", "--subjects", ",".join(SUBJECTS[:6]), "--allow-missing")
     assert "was made with other subjects; --force" in message
@@ -312,6 +318,8 @@ def test_a_library_that_is_missing_is_named(raw, tmp_path, monkeypatch, source, 
 def test_a_place_without_positions_says_what_is_looked_for(raw, tmp_path):
     message = refused(raw["mat"], tmp_path / "none")
     assert "such as S1/MyPoseFeatures/D3_Positions/Walking 1.cdf" in message and "what --from-source reads" in message
+    single = raw["cdf"] / POSE_FOLDER / "Walking.cdf"
+    assert f"{single}: is a single file" in refused(single, tmp_path / "none")
     assert "no such file or folder" in refused(tmp_path / "nowhere", tmp_path / "none")
     write_cdf(tmp_path / "files" / "Walking 1.cdf", np.ones((FRAMES, 96)))
     assert "Walking 1.cdf is: name its folder S1" in refused(tmp_path / "files", tmp_path / "none")
