@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from common.flags import OneLineParser, split_names
+from common.mat5 import read_variables
 from common.mpi3dhp_dataset import GROUND_TRUTH, JOINTS_OF_28, TRAINING_CAMERAS, TRAINING_SEQUENCES
 from common.mpi3dhp_raw import (
     AGAIN,
@@ -24,7 +25,7 @@ from common.mpi3dhp_raw import (
     source_error,
 )
 from common.prepared import is_made, write
-from common.utils import DataError, UsageError, progress, require, run_script
+from common.utils import DataError, UsageError, progress, run_script
 
 RECIPE = 1  # raised when the same sources come to give other files
 JOINTS_OF_A_FILE = 28
@@ -74,16 +75,16 @@ def check_files(files):
 
 def read_cells(path, name, variable):
     """One annotation of a training sequence: per camera used (frames, 17, 2 or 3), float32."""
-    scipy_io = require("scipy.io", "scipy")
     try:
-        content = scipy_io.loadmat(path, variable_names=[variable])
+        content = read_variables(path, [variable])
     except Exception as error:  # a damaged file raises about anything
         raise source_error(path, error) from None
     if variable not in content:
         raise DataError(f"{path}: {name} has no variable {variable}: truncated, or another file; {AGAIN}")
     cells = content[variable]
-    if cells.dtype != object:
-        raise DataError(f"{path}: {name} {variable} is an array of shape {cells.shape}, not a cell per camera; {AGAIN}")
+    if cells is None or cells.dtype != object:
+        found = f"an array of shape {cells.shape}" if cells is not None else "no array"
+        raise DataError(f"{path}: {name} {variable} is {found}, not a cell per camera; {AGAIN}")
     cells = cells.ravel()  # (14, 1) as published, or (1, 14)
     views = []
     for camera in TRAINING_CAMERAS:
@@ -91,8 +92,8 @@ def read_cells(path, name, variable):
         if camera >= len(cells):
             raise DataError(f"{where} is missing: the file has {len(cells)} of 14 cameras; {AGAIN}")
         cell, columns = cells[camera], JOINTS_OF_A_FILE * CHANNELS[variable]
-        if cell.size == 0:
-            raise DataError(f"{where} is empty; {AGAIN}")
+        if cell is None or cell.size == 0:
+            raise DataError(f"{where} is {'empty' if cell is not None else 'no array of numbers'}; {AGAIN}")
         if cell.dtype.kind not in "iuf" or cell.ndim != 2 or cell.shape[1] != columns:
             raise DataError(f"{where} has the shape {cell.shape}, not (frames, {columns}): {JOINTS_OF_A_FILE} joints "
                             f"of {CHANNELS[variable]} numbers; {AGAIN}")

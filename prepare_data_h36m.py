@@ -1,188 +1,91 @@
 """Prepare Human3.6M: what its owners give out, in the files that training reads.
 
-    python prepare_data_h36m.py --images --raw PATH          # images and labels for ContextPose
-    python prepare_data_h36m.py --images --raw PATH --jobs 8 --subjects S9,S11
+    python prepare_data_h36m.py --from-source-cdf PATH       # their CDF files, folders or .tgz -> the npz files
+    python prepare_data_h36m.py --from-source PATH           # the same as MATLAB files, Walking 1.cdf.mat
+    python prepare_data_h36m.py --from-archive h36m.zip      # the archive of 3d-pose-baseline, read in place
+    python prepare_data_h36m.py --images --raw PATH --jobs 8 # images and labels for ContextPose
     python prepare_data_demo.py --raw h36m                   # no licence yet? demo people in the same files
 
-PATH holds `Poses_D3_Positions_S1.tgz`, `Videos_S1.tgz`, `Segments_mat_gt_bb_S1.tgz` and so on. The run may be killed at
-any moment: started again, it goes on with what is not done. Source: Ionescu et al., TPAMI 2014.
+Positions: data_3d_h36m.npz and data_2d_h36m_gt.npz, the same whichever the source. Images: PATH holds
+`Poses_D3_Positions_S1.tgz`, `Videos_S1.tgz`, `Segments_mat_gt_bb_S1.tgz` and so on; the run may be killed at any
+moment, and goes on with what is not done. Source: Ionescu et al., TPAMI 2014.
 """
 import argparse
-import functools
 import os
 from pathlib import Path
 
-from common.archives import extract
-from common.flags import OneLineParser, positive
-from common.folders import only_run, remove_leftovers
-from common.h36m_images import find_sources, prepare_sequence
-from common.h36m_labels import (
-    LABELS,
-    LIMB_LENGTHS,
-    make_labels,
-    prepared_sequences,
-    write_labels,
-    write_limb_lengths,
-)
-from common.h36m_raw import ARCHIVES, SEQUENCES, SUBJECTS, archive_name
-from common.parallel import run_all
-from common.utils import DataError, SuiteError, UsageError, progress, require, run_script
+from common.flags import OneLineParser, positive, split_names
+from common.h36m_image_run import prepare_images
+from common.h36m_positions import LIBRARIES
+from common.h36m_raw import SUBJECTS
+from common.h36m_run import FLAGS, find_all, is_kept, read_all, write_all
+from common.utils import UsageError, require, run_script
 
-SUFFIXES = (".cdf", ".mp4", ".mat")
-EXTRACTED, IMAGES, EXTRA = "extracted", "processed", "extra"  # folders in the output
-SHOWN = 5  # names in the error line; all of them are in the summary
+OF_IMAGES, OF_POSITIONS = ("raw", "jobs"), ("force",)  # flags that apply to one of the two only
 
 
 def get_args():
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", action="store_true", help="prepare images, boxes, labels and limb lengths")
-    parser.add_argument("--raw", type=Path, required=True, metavar="PATH", help="folder of the archives (.tgz)")
-    parser.add_argument("--output", type=Path, default=Path("data/human36m"), metavar="DIR",
-                        help="where processed/, extra/ and extracted/ are made (default: %(default)s)")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--from-source-cdf", type=Path, metavar="PATH",
+                       help="positions of the owners' CDF files: the dataset's folder, a subject's, or their .tgz")
+    modes.add_argument("--from-source", type=Path, metavar="PATH",
+                       help="positions of MATLAB's conversions of these, .cdf.mat, in the same places")
+    modes.add_argument("--from-archive", type=Path, metavar="FILE",
+                       help="positions of h36m.zip, or of the folder extracted from it")
+    modes.add_argument("--images", action="store_true", help="prepare images, boxes, labels and limb lengths")
+    parser.add_argument("--raw", type=Path, metavar="PATH", help="of --images: folder of the archives (.tgz)")
+    parser.add_argument("--output", "--data-dir", dest="output", type=Path, metavar="DIR",
+                        help="folder of the .npz files (default: data), or of --images, where processed/, extra/ and "
+                             "extracted/ are made (default: data/human36m)")
     parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N",
-                        help="processes at a time (default: one per core)")
-    parser.add_argument("--subjects", metavar="LIST", help="comma-separated (default: those with archives in PATH)")
+                        help="of --images: processes at a time (default: one per core)")
+    parser.add_argument("--subjects", metavar="LIST",
+                        help="comma-separated (default: all seven; of --images: those with archives in PATH)")
     parser.add_argument("--allow-missing", action="store_true",
-                        help="exit with 0 although sequences were damaged or missing, and left out")
+                        help="go on without sequences that are damaged or missing, and exit with 0")
+    parser.add_argument("--force", action="store_true", help="of positions: write the files anew where they exist")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
-    if not args.images:
-        raise UsageError("say what to prepare: --images")
+    args.source, args.path = next(((source, path) for source, path in zip(
+        FLAGS, (args.from_source_cdf, args.from_source, args.from_archive), strict=True) if path), (None, None))
+    if not args.images and not args.source:
+        raise UsageError("say what to prepare: --images, or positions by --from-source-cdf, --from-source or "
+                         "--from-archive")
+    for flag in OF_POSITIONS if args.images else OF_IMAGES:
+        if flag in parser.typed:
+            raise UsageError(f"--{flag} applies to {'positions' if args.images else '--images'} only; leave it out")
+    if args.images and not args.raw:
+        raise UsageError("--images needs --raw PATH, the folder of the archives")
     if args.subjects is not None:
-        args.subjects = list(dict.fromkeys(name.strip() for name in args.subjects.split(",") if name.strip()))
-        for subject in args.subjects:
-            if subject not in SUBJECTS:
-                raise UsageError(f"--subjects: unknown subject {subject!r}; choose from {', '.join(SUBJECTS)}")
-        if not args.subjects:
-            raise UsageError("--subjects: names nothing; leave it out for all")
+        args.subjects = split_names(args.subjects, "--subjects", SUBJECTS)
+    args.output = args.output or Path("data/human36m" if args.images else "data")
     return args
 
 
-def find_archives(raw, subjects):
-    """{(kind, subject): path} of the archives in `raw`, of these subjects or (None) of all that have any."""
-    if not raw.is_dir():
-        raise DataError(f"{raw}: no such folder; --raw names the folder of the raw Human3.6M's archives")
-    found = {(kind, subject): raw / archive_name(kind, subject) for subject in subjects or SUBJECTS for kind in ARCHIVES
-             if (raw / archive_name(kind, subject)).is_file()}
-    absent = [subject for subject in subjects or () if subject not in {name for _, name in found}]
-    if absent or not found:
-        raise DataError(f"{raw}: no archives of {', '.join(absent or SUBJECTS)}, such as "
-                        f"{archive_name('Poses_D3_Positions', (absent or SUBJECTS)[0])}; put them there or leave out "
-                        "the subject")
-    return found
-
-
-def extract_archive(item, extracted):
-    """Extract one archive, (name, path), into its own folder; returns what is wrong with it, or None."""
-    (kind, subject), path = item
-    return extract(path, extracted / f"{kind}_{subject}", SUFFIXES)
-
-
-def extract_all(archives, extracted, jobs, bar):
-    """Extract the archives that are not; returns [what is wrong with one, with its name]."""
-    bar.set_description("archives")
-    wrong = {}
-    for (_, path), damage in run_all(functools.partial(extract_archive, extracted=extracted), archives.items(), jobs):
-        if damage:
-            wrong[path] = damage
-        bar.update()
-    return [f"{path}: {wrong[path]}; copy it again from its owners" for path in archives.values() if path in wrong]
-
-
-def known_sequences(extracted, subjects):
-    """[(subject, sequence)] of which the archives hold anything, and {subject: those of which they hold nothing}."""
-    found, absent = [], {}
-    for subject in subjects:
-        for sequence in SEQUENCES:
-            if any(find_sources(extracted, subject, sequence).values()):
-                found.append((subject, sequence))
-            else:
-                absent.setdefault(subject, []).append(sequence)
-    return found, absent
-
-
-def try_sequence(names, extracted, images):
-    """Prepare one (subject, sequence): (whether anything was made, what is wrong or None)."""
-    require("cv2", "opencv-python-headless").setNumThreads(1)  # the processes share the cores
-    try:
-        return prepare_sequence(extracted, images, *names), None
-    except DataError as error:
-        return False, str(error)
-    except (SuiteError, OSError):  # no fault of the sequence: a full disk, a missing library
-        raise
-    except Exception as error:  # a library stumbled over this sequence: the others need not wait for it
-        return False, f"unexpected {type(error).__name__}: {error}; please report it"
-
-
-def prepare_all(sequences, extracted, images, jobs, bar):
-    """Prepare the sequences; returns how many were made and {(subject, sequence): what is wrong}."""
-    bar.set_description("sequences")
-    made, wrong = 0, {}
-    for names, (new, problem) in run_all(functools.partial(try_sequence, extracted=extracted, images=images), sequences,
-                                         jobs):
-        made += new
-        if problem:
-            wrong[names] = problem
-        bar.update()
-    return made, {names: wrong[names] for names in sequences if names in wrong}
-
-
-def write_extra(images, extra, but):
-    """Write the labels and the limb lengths of all that is prepared, without the sequences in `but`."""
-    sequences = prepared_sequences(images, but)
-    labels = make_labels(images, sequences)
-    table, path = labels["table"], extra / LABELS
-    subjects = ", ".join(dict.fromkeys(subject for subject, _ in sequences))
-    changed = write_labels(path, labels)
-    print(f"{path}: {'written' if changed else 'kept'}, {len(table)} frames of {len(sequences)} sequences"
-          f"{f' ({subjects})' if subjects else ''}")
-    path = extra / LIMB_LENGTHS
-    changed = write_limb_lengths(path, table)
-    print(f"{path}: not written, no training subject is prepared" if changed is None else
-          f"{path}: {'written' if changed else 'kept'}")
-
-
-def report(damaged_archives, wrong, allow_missing):
-    """Print what was left out, and end with DataError unless that is allowed."""
-    for line in damaged_archives:
-        print(f"WARNING: {line}")
-    for (subject, sequence), problem in wrong.items():
-        print(f"WARNING: {subject} {sequence} is left out: {problem}")
-    if (wrong or damaged_archives) and not allow_missing:
-        names = [f"{subject} {sequence}" for subject, sequence in wrong]
-        parts = [f"{len(names)} sequences are damaged or missing and were left out: {', '.join(names[:SHOWN])}"
-                 f"{' and others (all of them above)' if names[SHOWN:] else ''}"] if names else []
-        parts += [f"damaged archives: {', '.join(line.partition(': ')[0] for line in damaged_archives)}"] * bool(
-            damaged_archives)
-        raise DataError(f"{'; '.join(parts)}; mend them and run again, or accept it by --allow-missing")
+def prepare_positions(args):
+    """Read the positions of one source, and write them and their projections."""
+    for library in LIBRARIES[args.source]:
+        require(library, library)
+    subjects = [subject for subject in SUBJECTS if subject in (args.subjects or SUBJECTS)]
+    if args.subjects:
+        print(f"INFO: only {', '.join(subjects)} of {len(SUBJECTS)} subjects, as --subjects says")
+    search = find_all(args.path, args.source, subjects, args.allow_missing)
+    if not args.force and is_kept(args.output, subjects, None if args.allow_missing else []):
+        return
+    positions, left_out = read_all(search, args.source, subjects, args.allow_missing)
+    if args.allow_missing and not args.force and is_kept(args.output, subjects, left_out):
+        return
+    write_all(args.output, positions, subjects, left_out)
 
 
 def main(args):
-    for module, package in (("cdflib", "cdflib"), ("h5py", "h5py"), ("cv2", "opencv-python-headless"), ("av", "av")):
-        require(module, package)
-    archives = find_archives(args.raw, args.subjects)
-    subjects = list(dict.fromkeys(subject for _, subject in archives))
-    extracted, images, extra = (args.output / name for name in (EXTRACTED, IMAGES, EXTRA))
-    with only_run(args.output), progress(total=len(archives) + len(subjects) * len(SEQUENCES), unit="file") as bar:
-        folders = [extracted, extra, *(images / subject for subject in SUBJECTS)]
-        for folder in folders:
-            remove_leftovers(folder)
-        try:
-            damaged_archives = extract_all(archives, extracted, args.jobs, bar)
-            sequences, absent = known_sequences(extracted, subjects)
-            bar.total = len(archives) + len(sequences)
-            made, wrong = prepare_all(sequences, extracted, images, args.jobs, bar)
-        finally:
-            for folder in folders:  # of processes that were ended by an error or Ctrl-C
-                remove_leftovers(folder)
-        bar.close()
-        for subject, names in absent.items():
-            few = f" ({', '.join(names)})" if len(names) <= SHOWN else ""
-            print(f"INFO: {subject}: the archives hold nothing of {len(names)} of {len(SEQUENCES)} sequences{few}, a "
-                  "part of the dataset or demo people")
-        print(f"{images}: {made} sequences made, {len(sequences) - made - len(wrong)} kept, {len(wrong)} left out")
-        write_extra(images, extra, wrong)
-    report(damaged_archives, wrong, args.allow_missing)
+    if args.images:
+        prepare_images(args.raw, args.output, args.subjects, args.jobs, args.allow_missing)
+        return
+    prepare_positions(args)
+    where = "" if args.output == Path("data") else f" --data-dir {args.output}"
+    print(f"next: python run_s-agcn.py -k gt{where}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ import numpy as np
 from common.evaluation import write_json
 from common.keypoints import MPI_INF_3DHP_17
 from common.loss import PCK_JOINTS, align, auc, joint_errors, pck, pck_curve
+from common.mat5 import read_variables
 from common.mpi3dhp_dataset import ACTIVITIES, GROUND_TRUTH, JOINT_GROUPS, SCENES
+from common.mpi3dhp_raw import kind_of
 from common.plots_3dhp import draw_joint_errors, draw_pck_curves
 from common.utils import DataError, atomic_path, require
 
@@ -236,18 +238,15 @@ def read_inference_mat(path):
 
     Raises DataError for a file that is missing or not MATLAB 5, and for variables of another shape or with NaN.
     """
-    loadmat = require("scipy.io", "scipy").loadmat
     if not Path(path).exists():
         raise DataError(f"{path}: no such file")
-    with open(path, "rb") as file:
-        try:
-            content = loadmat(file)
-        except NotImplementedError:
-            raise DataError(f"{path}: saved as MATLAB 7.3; save it with -v7 in MATLAB") from None
-        except Exception as error:  # damaged bytes end in errors of many types inside scipy
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{path}: not a MATLAB 5 file, or a damaged one ({reason})") from None
-    poses = {name: _poses(path, name, value) for name, value in content.items() if not name.startswith("__")}
+    if kind_of(path) == "MATLAB 7.3":
+        raise DataError(f"{path}: saved as MATLAB 7.3; save it with -v7 in MATLAB")
+    try:
+        content = read_variables(path, None)
+    except ValueError as error:
+        raise DataError(f"{path}: not a MATLAB 5 file, or a damaged one ({error})") from None
+    poses = {name: _poses(path, name, value) for name, value in content.items()}
     if not poses:
         raise DataError(f"{path}: holds no variables; expected TS1, TS2, ...")
     return poses

@@ -4,6 +4,7 @@ A sequence is named by action and trial, `Walking-1`; its files are called other
 Source: the files of Ionescu et al., TPAMI 2014.
 """
 import contextlib
+import math
 import signal
 import threading
 
@@ -40,6 +41,7 @@ EXCEPTIONS = {
             "Smoking-1": "Smoking 2"},
 }
 BROKEN_VIEWS = {("S11", "Directions-2", "54138969")}  # a video that its owners give out broken
+NOT_USED = {("S11", "Directions-2")}  # and so nobody lifts or evaluates this recording
 # Per kind of archive, the folder in which its files lie once extracted; one archive a subject.
 ARCHIVES = {
     "Poses_D2_Positions": "S1/MyPoseFeatures/D2_Positions",
@@ -51,8 +53,10 @@ ARCHIVES = {
 }
 FPS = 50
 JOINTS = 32
-READING_SECONDS = 60  # a sequence takes well below one
+READING_SECONDS = 20  # a sequence takes well below one
 MOST_FRAMES = 1 << 15  # the labels number them in 16 bits; the longest sequence has 6343
+LARGEST_MM = 1e5  # of a coordinate; the laboratory is 6 m long
+LARGEST_FILE = 1 << 25  # bytes; so many frames in double precision, and some more
 AGAIN = "copy it again from its owners"
 
 
@@ -98,7 +102,7 @@ def find_file(folder, kind, subject, sequence, ending):
 
 
 @contextlib.contextmanager
-def _time_limit(seconds):
+def time_limit(seconds):
     """TimeoutError where the block takes longer: in a damaged CDF file the library may go round and round."""
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
@@ -116,27 +120,58 @@ def _time_limit(seconds):
         signal.signal(signal.SIGALRM, before)
 
 
-def read_positions(path):
+class OtherShape(DataError):
+    """Numbers in a whole file, but not the positions of 32 joints."""
+
+
+def check_shape(shape, kind, where):
+    """`OtherShape` unless so many numbers of this kind can be joint positions: (frames, 96) or (1, frames, 96)."""
+    sizes = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    if len(sizes) != 2 or sizes[1] != 3 * JOINTS or kind not in "iuf":
+        numbers = "" if kind in "iuf" else ", and no numbers"
+        raise OtherShape(f"{where} has the shape {tuple(shape)}{numbers}, not (1, frames, {3 * JOINTS}); {AGAIN}")
+    if not 0 < sizes[0] <= MOST_FRAMES:
+        raise DataError(f"{where.rpartition(': ')[0]}: holds {sizes[0] or 'no'} frames; {AGAIN}")
+
+
+def as_poses(values, where):
+    """Values (frames, 96) or (1, frames, 96) as poses (frames, 32, 3), float32; DataError where they cannot be.
+
+    where: what the error begins with, `FILE: VARIABLE`.
+    """
+    check_shape(values.shape, values.dtype.kind, where)
+    with np.errstate(all="ignore"):  # what single precision cannot hold becomes infinite
+        poses = values.reshape(-1, JOINTS, 3).astype(np.float32)
+    wrong = np.argwhere(~(np.abs(poses) < LARGEST_MM))  # true for NaN
+    if len(wrong):
+        frame, joint, axis = wrong[0]
+        value, path = poses[frame, joint, axis], where.rpartition(": ")[0]
+        what = f"{value:g} mm" if np.isfinite(value) else "not finite"
+        raise DataError(f"{path}: {what} at frame {frame} (the first is 0), joint {joint}; {AGAIN}")
+    return poses
+
+
+def read_positions(path, name=None):
     """Joint positions (frames, 32, 3) of a CDF file, float32 world millimetres.
 
-    DataError names the file where it is damaged or holds no such `Pose`.
+    DataError names the file, as `name` if it is given, where it is damaged or holds no such `Pose`.
     """
-    cdflib = require("cdflib", "cdflib")
+    cdflib, name = require("cdflib", "cdflib"), name or path
     try:
-        with _time_limit(READING_SECONDS):
-            values = np.asarray(cdflib.CDF(str(path)).varget("Pose"))
+        with time_limit(READING_SECONDS):
+            file = cdflib.CDF(str(path))
+            if "Pose" not in (variables := file.cdf_info().zVariables + file.cdf_info().rVariables):
+                raise DataError(f"{name}: has no variable Pose but {', '.join(variables) or 'none'}; {AGAIN}")
+            facts = file.varinq("Pose")
+            declared = (int(facts.Last_Rec) + 1, *map(int, facts.Dim_Sizes))
+            if math.prod(declared) > 3 * JOINTS * MOST_FRAMES:  # it may declare more than fits into the memory
+                check_shape(declared, "f", f"{name}: Pose")
+            values = np.asarray(file.varget("Pose"))
+    except DataError:
+        raise
     except Exception as error:  # a damaged file raises about anything
-        raise DataError(f"{path}: damaged or truncated ({type(error).__name__}: {error}); {AGAIN}") from None
-    records = values.shape[0] if values.ndim == 3 else 1
-    if values.ndim not in (2, 3) or records != 1 or values.shape[-1] != 3 * JOINTS or values.dtype.kind != "f":
-        raise DataError(f"{path}: Pose has the shape {values.shape}, not (1, frames, {3 * JOINTS}); {AGAIN}")
-    poses = values.reshape(-1, JOINTS, 3).astype(np.float32)
-    wrong = np.argwhere(~np.isfinite(poses))
-    if len(wrong):
-        raise DataError(f"{path}: not finite at frame {wrong[0][0]} (the first is 0), joint {wrong[0][1]}; {AGAIN}")
-    if not 0 < len(poses) <= MOST_FRAMES:
-        raise DataError(f"{path}: holds {len(poses) or 'no'} frames; {AGAIN}")
-    return poses
+        raise DataError(f"{name}: damaged or truncated ({type(error).__name__}: {error}); {AGAIN}") from None
+    return as_poses(values, f"{name}: Pose")
 
 
 def rotation_matrix(quaternion):

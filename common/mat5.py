@@ -57,26 +57,34 @@ class Elements:
 
 
 def read_variables(path, names):
-    """{name: array} of the variables `names` that a file has: numbers, or an object array of them for a cell.
+    """{name: array} of the variables `names` (None: all) of a file: numbers, or an object array of them for a cell.
 
     Axes are as MATLAB shows them; None stands for a variable of another kind (text, structures, complex numbers).
     Raises OSError, and ValueError for a file that is damaged or none of MATLAB's.
     """
     with open(path, "rb") as file:
-        data = file.read()
+        return variables_of(file.read(), names)
+
+
+def variables_of(data, names):
+    """`read_variables` of a file's bytes."""
     order = {b"IM": "<", b"MI": ">"}.get(data[126:HEADER])
     if order is None or data[124:126] not in (b"\x00\x01", b"\x01\x00"):
         raise ValueError("not a MATLAB 5 file")
     found, elements = {}, Elements(data[HEADER:], order)
-    while elements.more() and len(found) < len(names):
+    while elements.more() and (names is None or len(found) < len(names)):
         kind, content = elements.next()
         if kind == COMPRESSED:
             content = _inflated(content, order, names)
         elif kind != MATRIX:
             raise ValueError(f"an element of the type {kind} between variables")
-        if content is not None and (name := _header(content, order)[0]) in names:
+        if content is not None and (name := _header(content, order)[0]) and _wanted(name, names):
             found[name] = _array(content, order)
     return found
+
+
+def _wanted(name, names):
+    return names is None or name in names
 
 
 def _inflated(content, order, names):
@@ -86,7 +94,7 @@ def _inflated(content, order, names):
     tag = np.frombuffer(start[:8], f"{order}u4").tolist() if len(start) >= 8 else [0, 0]
     if tag[0] != MATRIX or tag[1] > LARGEST:
         raise ValueError(f"compressed is an element of the type {tag[0]}, of {tag[1]} bytes")
-    if _header(start[8:], order)[0] not in names:
+    if not _wanted(_header(start[8:], order)[0], names):
         return None
     rest = _inflate(stream, stream.unconsumed_tail, max(1, tag[1] + 8 - len(start)))
     if len(start) + len(rest) < tag[1] + 8:
