@@ -25,27 +25,35 @@ def scales_of(keypoints):
 
 def pose_distances(first, second):
     """Mean distance (a, b) of the joints that poses (a, J, 2) and (b, J, 2) share, and the ratio of their spreads."""
-    difference = first[:, None] - second[None]
-    if np.isfinite(difference.sum()):
+    known = [np.isfinite(poses[..., 0]) for poses in (first, second)]
+    if known[0].all() and known[1].all():
+        distance = np.sqrt(((first[:, None] - second[None]) ** 2).sum(axis=-1)).mean(axis=-1)
         spreads = [np.sqrt(((poses - poses.mean(axis=1, keepdims=True)) ** 2).sum(axis=(1, 2)) + 1)
                    for poses in (first, second)]
         ratio = spreads[1] / spreads[0][:, None]
-        return np.sqrt((difference**2).sum(axis=-1)).mean(axis=-1), np.maximum(ratio, 1 / ratio)
-    shared = np.isfinite(difference[..., 0])
-    count = np.maximum(shared.sum(axis=-1), 1)
-    distance = np.where(shared, np.hypot(difference[..., 0], difference[..., 1]), 0).sum(axis=-1) / count
-    spreads = []
-    for poses in (np.broadcast_to(first[:, None], difference.shape), np.broadcast_to(second[None], difference.shape)):
-        poses = np.where(shared[..., None], poses, 0)
-        middle = poses.sum(axis=-2, keepdims=True) / count[..., None, None]
-        spreads.append(np.where(shared[..., None], (poses - middle) ** 2, 0).sum(axis=(-1, -2)))
+        return distance, np.maximum(ratio, 1 / ratio)
+    middle = np.nanmean(second, axis=(0, 1))  # sums of squares are exact near it
+    placed = [np.where(mask[..., None], poses - middle, 0) for mask, poses in zip(known, (first, second), strict=True)]
+    masks = [mask.astype(float) for mask in known]
+    shared = masks[0] @ masks[1].T
+    count = np.maximum(shared, 1)
+    apart = np.sqrt(((placed[0][:, None] - placed[1][None]) ** 2).sum(axis=-1))
+    distance = np.einsum("abj,aj,bj->ab", apart, *masks) / count
+    spreads = [_spreads(placed[0], masks[1], count), _spreads(placed[1], masks[0], count.T).T]
     ratio = np.sqrt((spreads[1] + 1) / (spreads[0] + 1))
-    few = count < min(FEW_JOINTS, first.shape[1])
+    few = shared < min(FEW_JOINTS, first.shape[1])
     if few.any():
         middles = [(np.nanmin(poses, axis=1) + np.nanmax(poses, axis=1)) / 2 for poses in (first, second)]
         apart = np.linalg.norm(middles[0][:, None] - middles[1][None], axis=-1)
         distance, ratio = np.where(few, apart, distance), np.where(few, 1.0, ratio)
     return distance, np.maximum(ratio, 1 / ratio)
+
+
+def _spreads(poses, masks, count):
+    """(a, b) sums of squared distances of the joints of poses (a, J, 2) from their mean, of those in masks (b, J)."""
+    squares = (poses**2).sum(axis=-1) @ masks.T
+    sums = poses.transpose(2, 0, 1) @ masks.T
+    return (squares - (sums**2).sum(axis=0) / count).clip(0)
 
 
 class Linker:
@@ -158,7 +166,7 @@ def _frames_with_close_people(frame, keypoints, scales):
     middles, close = np.nanmean(keypoints, axis=1), set()
     for step in range(1, int(np.unique(frame, return_counts=True)[1].max())):
         apart = np.linalg.norm(middles[step:] - middles[:-step], axis=1)
-        near = apart < 3 * SAME_PLACE * np.maximum(scales[step:], scales[:-step])
+        near = apart < 2 * SAME_PLACE * np.maximum(scales[step:], scales[:-step])
         close.update(frame[step:][near & (frame[step:] == frame[:-step])].tolist())
     return close
 
