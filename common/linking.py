@@ -9,11 +9,13 @@ from common.utils import require
 
 # Distances between poses are means over their joints, as shares of the person's scale: half the diagonal of its joints,
 # or about half its height.
-ABSENCE = 30  # frames for which a person is expected back: about a second
+ABSENCE = 30  # frames for which a person is expected back: about a second,
+TURNS = 5  # and of those in which anybody was found; what comes later is judged by whole tracks (`common.people`)
 GATE, GATE_GROWTH, WIDEST_GATE = 0.5, 0.03, 1.3  # how far off it may be, more after every frame of absence
 OTHER_SCALE, OTHER_SCALE_LATER = 1.6, 2.2  # ratio of scales at which it is somebody else; after ten frames
 SAME_PLACE = 0.2  # two detections of one person
 MOST_TRACKS = 200  # at a time
+SURE_COST = 0.02  # of the allowed distance: what is less is noise
 FEW_JOINTS = 3  # with less in common, the middles of two boxes are compared
 
 
@@ -63,23 +65,27 @@ class Linker:
         self.assign = require("scipy.optimize", "scipy").linear_sum_assignment
         self.poses, self.speeds = np.zeros((0, joints, 2)), np.zeros((0, 2))
         self.scales = np.zeros(0)
-        self.seen, self.counts, self.labels = (np.zeros(0, dtype=np.int64) for _ in range(3))
-        self.made = 0
+        self.seen, self.turns, self.counts, self.labels = (np.zeros(0, dtype=np.int64) for _ in range(4))
+        self.made = self.turn = 0
 
     def link(self, frame, poses, scales, quality, close):
         """Labels (d,) of the tracks of the people in a frame; -1: found twice, the better is in another place.
 
         close: whether two may be in the same place at all.
         """
+        self.turn += 1
         recent = frame - self.seen <= ABSENCE
         if not recent.all():
             self._keep(recent)
         costs = self._costs(frame, poses)
         kept = self._once(poses, scales, quality, costs) if close else np.arange(len(poses))
+        late = self.turn - self.turns > TURNS  # known still, so that two who cross are not taken for one
+        back, costs[late] = late[:, None] & (costs < 0.6), np.inf
         labels = np.full(len(poses), -1)
         taken = np.zeros(len(kept), bool)
         if len(self.labels) and len(kept):
-            tracks, people = self.assign(np.minimum(costs[:, kept], 1e3))
+            # Of the logarithm: one that fits well and one that finds nobody are better than two that fit so so.
+            tracks, people = self.assign(np.log(np.minimum(costs[:, kept], 1) + SURE_COST))
             fit = costs[tracks, kept[people]] < 1
             tracks, people = tracks[fit], people[fit]
             taken[people] = True
@@ -88,6 +94,7 @@ class Linker:
         new = kept[~taken]
         labels[new] = self.made + np.arange(len(new))
         if len(new):
+            self._keep(~back[:, new].any(axis=1))
             self._begin(frame, poses[new], scales[new])
         return labels
 
@@ -112,6 +119,8 @@ class Linker:
             return np.arange(len(poses))
         dropped = np.zeros(len(poses), bool)
         near = (costs < 0.6) & (self.counts > 2)[:, None]
+        if len(costs):
+            quality = quality - 0.1 * np.minimum(costs.min(axis=0), 1)
         for best in np.argsort(-quality, kind="stable"):
             for other in np.flatnonzero(same[best] & ~dropped):
                 if other != best and not dropped[best] and (near[:, best] | near[:, other]).sum() < 2:
@@ -128,7 +137,7 @@ class Linker:
         self.speeds[tracks] += share * off / absent
         self.poses[tracks] = np.where(np.isfinite(poses), poses, expected)
         self.scales[tracks] += 0.1 * (scales - self.scales[tracks])
-        self.seen[tracks] = frame
+        self.seen[tracks], self.turns[tracks] = frame, self.turn
         self.counts[tracks] += 1
 
     def _begin(self, frame, poses, scales):
@@ -136,6 +145,7 @@ class Linker:
         self.poses, self.speeds = np.concatenate([self.poses, poses]), np.concatenate([self.speeds, np.zeros((new, 2))])
         self.scales = np.concatenate([self.scales, scales])
         self.seen = np.concatenate([self.seen, np.full(new, frame)])
+        self.turns = np.concatenate([self.turns, np.full(new, self.turn)])
         self.counts = np.concatenate([self.counts, np.ones(new, int)])
         self.labels = np.concatenate([self.labels, self.made + np.arange(new)])
         self.made += new
@@ -143,7 +153,7 @@ class Linker:
             self._keep(np.sort(np.lexsort((-self.seen, -self.counts))[:MOST_TRACKS]))
 
     def _keep(self, which):
-        for name in ("poses", "speeds", "scales", "seen", "counts", "labels"):
+        for name in ("poses", "speeds", "scales", "seen", "turns", "counts", "labels"):
             setattr(self, name, getattr(self, name)[which])
 
 
