@@ -1,4 +1,5 @@
 """Several processes, started by torchrun or torch.distributed.launch: gloo on CPUs, NCCL on CUDA GPUs."""
+import importlib
 import os
 import secrets
 import time
@@ -26,6 +27,7 @@ class Processes:
         restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
         self.device = pick_device(device, self.local_rank, allow_mps=self.world_size == 1)
         if self.world_size > 1 and not dist.is_initialized():
+            _load_before_the_group()
             store, rank, size = next(dist.rendezvous("env://"))
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo",
                                     store=_own_part(store, rank, size), rank=rank, world_size=size)
@@ -88,8 +90,19 @@ class Processes:
             dist.barrier()
 
     def close(self):
+        """Leave the group, and end its threads: one that is left aborts a process that ends just then."""
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _load_before_the_group():
+    """Import what would keep the process group alive for good if it were imported while there is one.
+
+    Its functions take the group as it is then for a default argument, and every optimizer imports it. A group that
+    outlives `destroy_process_group` keeps its threads, and one of them that is not done with the last exchange when
+    Python ends is ended by Python within C++: "terminate called without an active exception", SIGABRT.
+    """
+    importlib.import_module("torch.distributed.nn.functional")
 
 
 def _own_part(store, rank, size):

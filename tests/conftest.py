@@ -1,4 +1,5 @@
 """Fixtures: tiny demo people, a hand-made HumanEva-like dataset, and scripts run as processes."""
+import functools
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 import h36m_tree
 import numpy as np
 import pytest
+import warm_scripts
 
 try:
     import fcntl
@@ -43,19 +45,35 @@ def script_environment():
     return {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}
 
 
-def run_script(script, *arguments, cwd=None, launcher=(), timeout=300):
-    """Run a script of the suite as a process."""
-    command = [sys.executable, *launcher, str(ROOT / script), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd or ROOT, env=script_environment(), capture_output=True, text=True,
-                          timeout=timeout)
-    return ScriptResult(done.returncode, done.stdout, done.stderr)
+def run_script(script, *arguments, cwd=None, launcher=(), timeout=300, fresh=False):
+    """Run a script of the suite as a process; see `start`."""
+    process = start([script, *arguments], launcher, cwd, fresh)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except BaseException:
+        process.kill()
+        raise
+    return ScriptResult(process.returncode, out, err)
 
 
-def start(arguments, launcher=()):
-    """A script of the suite as a process that runs on: a Popen with pipes."""
+def start(arguments, launcher=(), cwd=None, fresh=False):
+    """A script of the suite as a process that runs on: a Popen with pipes, or what is used like one.
+
+    Where it can be, the process is forked from one that has imported torch: a third of the CPU time. fresh=True: a
+    Python of its own, for what a test says of imports, memory or the start.
+    """
     script, *rest = map(str, arguments)
-    return subprocess.Popen([sys.executable, *launcher, str(ROOT / script), *rest], cwd=ROOT, env=script_environment(),
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command, environment = [*launcher, str(ROOT / script), *rest], script_environment()
+    if not fresh and warm_scripts.are_supported() and template().can_start(command, environment):
+        return template().start(command, cwd or ROOT, environment)
+    return subprocess.Popen([sys.executable, *command], cwd=cwd or ROOT, env=environment, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+@functools.cache
+def template():
+    """The process that this pytest process has its scripts forked from."""
+    return warm_scripts.Template(script_environment())
 
 
 def assert_same_weights(first, second):

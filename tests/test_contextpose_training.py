@@ -15,11 +15,20 @@ from common.contextpose.dataset import Human36MViews, limb_lengths
 from common.contextpose.loading import Loader
 from common.contextpose.model import ContextPose
 from common.contextpose.optimisers import Schedule
+from common.contextpose.pose_resnet import FEATURES, BasicBlock
 from common.contextpose.runs import RunFolder, find_run, new_run
 from common.contextpose.training import Trainer
 from common.contextpose.volumetric import cuboid_points
 from common.distributed import Processes
 from common.utils import Interrupted, SuiteError
+
+
+def make_narrow(backbone):
+    """A quarter of the network's weights: what is done with them does not depend on their number."""
+    for stage, channels in ((backbone.layer3, 128), (backbone.layer4, 16)):
+        stage[0], stage[1] = BasicBlock(channels, 16, 2), BasicBlock(16, 16)
+    backbone.deconv_layers[0] = torch.nn.ConvTranspose2d(16, FEATURES, 4, 2, 1, bias=False)
+    backbone._initialise()
 
 
 @pytest.fixture
@@ -32,6 +41,7 @@ def make_trainer(tiny_contextpose, tmp_path):
             setattr(getattr(config, section) if section else config, key, value)
         torch.manual_seed(0)
         model = ContextPose(config, *limb_lengths(config.train.limb_length_path))
+        make_narrow(model.backbone)
         processes = Processes("cpu")
         loaders = [Loader(Human36MViews(config, split), 0, processes.device) for split in ("train", "val")]
         folder = RunFolder(tmp_path / run)
