@@ -66,7 +66,7 @@ def test_detections_load_as_coco_and_map_to_humaneva(detected, tmp_path):
     for name, content in detected.items():
         np.savez_compressed(tmp_path / f"{name}.npz", **content)
     keypoints = pose_data.load_keypoints(tmp_path, "humaneva15", NAME)
-    assert keypoints.layout_name == "coco" and keypoints.num_joints == 17
+    assert keypoints.layout == "coco" and keypoints.num_joints == 17
     dataset = pose_data.load_dataset(tmp_path, "humaneva15", keypoints)
     sequences = pose_data.fetch(dataset, keypoints, list(SUBJECTS), ["Jog"])
     spans = [span for chunks in detected["data_3d_humaneva15"]["frames"].values() for span in chunks.values()]
