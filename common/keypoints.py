@@ -114,6 +114,9 @@ LAYOUT_MAPS = {
     ("halpe26", "h36m"): H36M_17_FROM_HALPE_26, ("body25", "h36m"): H36M_17_FROM_BODY_25,
     ("halpe26", "coco"): [[joint] for joint in range(17)], ("body25", "coco"): COCO_17_FROM_BODY_25,
     ("coco", "humaneva15"): HUMANEVA_15_FROM_COCO_17,
+    ("halpe26", "humaneva15"): HUMANEVA_15_FROM_COCO_17,
+    ("body25", "humaneva15"): [[COCO_17_FROM_BODY_25[joint][0] for joint in group]
+                               for group in HUMANEVA_15_FROM_COCO_17],
 }
 # MPI-INF-3DHP's 17 joints out of ContextPose's, and back, by name and these likenesses. The places are not quite the
 # same, and PCK and AUC count that as error: of two people scaled to `univ_annot3`'s 92 cm from knee to neck, the top of

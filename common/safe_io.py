@@ -8,6 +8,7 @@ import builtins
 import collections
 import contextlib
 import pickle
+import pickletools
 import zipfile
 from pathlib import Path
 
@@ -188,6 +189,20 @@ class PlainUnpickler(pickle.Unpickler):
             raise RefusedGlobal(" ".join(f"{module}.{name}".split())) from None
 
 
+def unpickle(stream, **options):
+    """What the pickle at the place of an open, seekable stream holds, in plain types; see `PlainUnpickler`.
+
+    What was seen before is numbered in a pickle, and Python makes room up to the highest number: one that is higher
+    than there are steps would only ask for memory.
+    """
+    start = stream.tell()
+    for step, (opcode, number, _) in enumerate(pickletools.genops(stream)):
+        if opcode.name.endswith("PUT") and number > step:
+            raise pickle.UnpicklingError(f"refused the number {number} in step {step}")
+    stream.seek(start)
+    return plain(PlainUnpickler(stream, **options).load())
+
+
 class PlainDict(dict):
     """A dictionary out of an npz file; `.item()` gives itself, for code written for `np.load(...)[key].item()`."""
 
@@ -211,7 +226,7 @@ def _read_array(stream):
     if not dtype.hasobject:
         stream.seek(0)
         return np.lib.format.read_array(stream, allow_pickle=False)
-    array = plain(PlainUnpickler(stream).load())
+    array = unpickle(stream)
     if not isinstance(array, np.ndarray) or array.size != int(np.prod(shape)):
         raise ValueError("holds an object array whose pickle is not that array")
     array = array.reshape(shape)
@@ -273,7 +288,7 @@ def load_pickle(path):
     Raises DataError as `load_npz` does.
     """
     with _opened(path) as stream:
-        return plain(PlainUnpickler(stream, encoding="latin1").load())
+        return unpickle(stream, encoding="latin1")
 
 
 @contextlib.contextmanager

@@ -245,3 +245,9 @@ def test_pickles_of_python_2_load(tmp_path):
            b"K\x00tb\x89U\x04\x01\x00\xff\x00tbs.")
     (tmp_path / "a.pkl").write_bytes(old)
     assert load_pickle(tmp_path / "a.pkl")["indexes"].tolist() == [1, 255]
+
+
+def test_a_small_pickle_cannot_ask_for_all_memory(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"]r\xff\xff\xff\x7f.")  # an empty list, remembered as number 2147483647
+    with pytest.raises(DataError, match="refused the number 2147483647"):
+        load_pickle(tmp_path / "a.pkl")
