@@ -7,8 +7,12 @@
     python prepare_data_demo.py --raw 3dhp           # a miniature MPI-INF-3DHP in its original files, into data/raw/
     python prepare_data_demo.py --raw 3dhp --images  # the same, with pictures of a few frames of its test sequences
     python prepare_data_demo.py --raw h36m           # a miniature Human3.6M with videos, in its original archives
+    python prepare_data_demo.py --raw h36m-cdf       # all its sequences, no videos (h36m-mat, h36m-zip: other files)
+    python prepare_data_demo.py --raw humaneva       # a miniature HumanEva-I: exported labels, detections in its videos
+    python prepare_data_demo.py --raw video          # somebody's own video, and what five 2D detectors say of it
 """
 import argparse
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -27,17 +31,33 @@ from common.synthetic import (
     make_motion,
     project_views,
     write_h36m,
+    write_h36m_positions,
+    write_humaneva,
     write_mpi_inf_3dhp,
+    write_own_video,
 )
 from common.synthetic_layouts import detector_joints
 from common.utils import DataError, UsageError, progress, run_script
 
+OWN_VIDEO_CHECKPOINT = "checkpoint/demo/16_detectron_pt_coco_9_supervised.bin"
 RECIPE = 1  # raised when the motion or the noise changes: files made before are then no longer the same data
 RAW_RECIPE = 1  # the same for the raw trees
 FRAMES = 300
-# Per raw dataset: the usual folder and frames per sequence, what writes it, and what reads it.
-RAW = {"3dhp": (Path("data/raw/mpi_inf_3dhp"), FRAMES, write_mpi_inf_3dhp, "prepare_data_3dhp.py --source"),
-       "h36m": (Path("data/raw/human36m"), 65, write_h36m, "prepare_data_h36m.py --images --raw")}
+# Per raw dataset: the usual folder below data/raw/, frames per sequence, what writes it, and what reads it.
+RAW = {
+    "3dhp": ("mpi_inf_3dhp", FRAMES, write_mpi_inf_3dhp, "prepare_data_3dhp.py --source {0}"),
+    "h36m": ("human36m", 65, write_h36m, "prepare_data_h36m.py --images --raw {0}"),
+    "h36m-cdf": ("human36m_cdf", 50, functools.partial(write_h36m_positions, source="cdf", packed=True),
+                 "prepare_data_h36m.py --from-source-cdf {0}"),
+    "h36m-mat": ("human36m_mat", 50, functools.partial(write_h36m_positions, source="mat"),
+                 "prepare_data_h36m.py --from-source {0}"),
+    "h36m-zip": ("human36m_zip", 50, functools.partial(write_h36m_positions, source="archive"),
+                 "prepare_data_h36m.py --from-archive {0}/h36m.zip"),
+    "humaneva": ("humaneva", 60, write_humaneva,
+                 "prepare_data_humaneva.py -p {0} --convert-3d --convert-2d {0} -o detectron_pt_coco"),
+    "video": ("video", 100, write_own_video,
+              f"run_video.py {{0}}/walking.mp4 --detections {{0}}/walking.mp4.npz --evaluate {OWN_VIDEO_CHECKPOINT}"),
+}
 IMAGES = 10
 RAW_MARK = "demo.npz"  # says that a raw tree is made of demo people, and with which settings
 TRIALS = ("", " 1")  # Human3.6M, too, holds every action twice: `Walking` and `Walking 1`
@@ -51,7 +71,7 @@ def get_args():
     parser.add_argument("--seed", type=natural, default=0, metavar="N",
                         help="another seed, other motions of the same people (default: 0)")
     parser.add_argument("--frames", type=positive, metavar="N",
-                        help="frames per sequence, 50 a second (default: 300; of --raw h36m, with its pictures, 65)")
+                        help="frames per sequence, 50 a second (default: 300; of --raw fewer, see data/README.md)")
     parser.add_argument("--images", type=positive, nargs="?", const=IMAGES, metavar="N",
                         help="of --raw 3dhp: pictures of N frames of each test sequence, which alone are valid then "
                              f"(N: {IMAGES} unless given; 0.5 MB each)")
@@ -69,7 +89,9 @@ def get_args():
             raise UsageError(f"--{name} does not apply to --raw {args.raw}: a raw dataset has its own; leave it out")
     if args.images and args.raw != "3dhp":
         raise UsageError("--images applies to --raw 3dhp only: Human3.6M always has pictures, other data never")
-    folder, frames, *_ = RAW[args.raw] if args.raw else (Path("data"), FRAMES)
+    folder, frames = Path("data"), FRAMES
+    if args.raw:
+        folder, frames = folder / "raw" / RAW[args.raw][0], RAW[args.raw][1]
     args.output, args.frames = args.output or folder, args.frames or frames
     return args
 
@@ -148,7 +170,7 @@ def make_raw(args):
         print(f"wrote {args.output} ({args.frames} frames a sequence)")
     if images:
         print(f"pictures: for ContextPose with dataset.root {args.output} (experiments/mpi_inf_3dhp/eval/)")
-    print(f"next: python {reader} {args.output}")
+    print(f"next: python {reader.format(args.output)}")
 
 
 def main(args):

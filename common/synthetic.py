@@ -109,9 +109,12 @@ def _drift(rng, shape):
     return shocks
 
 
+# ---- miniatures of the original files, by modules that are made of the people here
+
+
 def write_mpi_inf_3dhp(folder, **options):
     """The demo people as a miniature raw MPI-INF-3DHP in its original files; see `common.synthetic_raw`."""
-    from common.synthetic_raw import write_mpi_inf_3dhp  # which is made of the people here
+    from common.synthetic_raw import write_mpi_inf_3dhp
 
     write_mpi_inf_3dhp(folder, **options)
 
@@ -121,3 +124,25 @@ def write_h36m(folder, **options):
     from common.synthetic_h36m import write_h36m
 
     write_h36m(folder, **options)
+
+
+def write_h36m_positions(folder, **options):
+    """All of Human3.6M's sequences, short, as CDF files, `.cdf.mat` or h36m.zip; see `common.synthetic_h36m_poses`."""
+    from common.synthetic_h36m_poses import write_h36m_positions
+
+    write_h36m_positions(folder, **options)
+
+
+def write_humaneva(folder, **options):
+    """HumanEva-I's exported labels and the detections in its videos; see `common.synthetic_humaneva`."""
+    from common.synthetic_humaneva import write_humaneva, write_humaneva_detections
+
+    write_humaneva(folder, **options)
+    write_humaneva_detections(folder, **options)
+
+
+def write_own_video(folder, **options):
+    """A video of a demo person and what five detectors say of it; see `common.synthetic_video`."""
+    from common.synthetic_video import write_own_video
+
+    write_own_video(folder, **options)
