@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Idle threads sleep instead of spinning: two processes on two cores do not slow each other down a hundredfold.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-3dhp demo-contextpose test lint bench clean
+.PHONY: demo demo-video demo-3dhp demo-contextpose test lint bench clean
 
 .venv/ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -19,7 +19,14 @@ demo: .venv/ready
 		--viz-subject S9 --viz-action Walking --viz-size 3 --viz-output output/walking.mp4 \
 		--viz-export output/walking.npz
 
-# The same on MPI-INF-3DHP: raw files of demo people, the full model, PCK and AUC. Results lie in output/3dhp/.
+# A user's own video: filmed, detected and lifted. The result is output/video/walking_3d.mp4.
+demo-video: .venv/ready
+	$(BIN)/python prepare_data_demo.py --raw video --output output/video
+	$(BIN)/python run_video.py output/video/walking.mp4 --detections output/video/walking.mp4.npz -tta \
+		--evaluate checkpoint/demo/16_detectron_pt_coco_9_supervised.bin --output output/video/walking_3d.mp4 \
+		--export output/video/walking_3d.npz
+
+# GLA-GCN on MPI-INF-3DHP: raw files of demo people, the full model, PCK and AUC. Results lie in output/3dhp/.
 demo-3dhp: .venv/ready
 	$(BIN)/python prepare_data_demo.py --raw 3dhp --output output/3dhp/raw --frames 100
 	$(BIN)/python prepare_data_3dhp.py --source output/3dhp/raw --output output/3dhp

@@ -151,6 +151,8 @@ def said_architecture(checkpoint):
 def _check_architecture(model, checkpoint, path):
     """Compare what shapes do not tell, where the checkpoint (one of ours) says it of a whole network."""
     given = said_architecture(checkpoint)
+    if not given:
+        return
     flags = {"causal": "--causal" if given.get("causal") else "no --causal",
              "filter_widths": f"-arc {','.join(map(str, given.get('filter_widths') or []))}",
              "dataset": f"the graph of {given.get('dataset')} (-d, or run_s-agcn_HE_13.py for humaneva15_he13)"}

@@ -20,7 +20,7 @@ class Mpi3dhpData:
     with_cameras: the sequences tell their intrinsics, fitted to their points, as the refinement needs them.
     """
 
-    graph = "mpi_inf_3dhp"
+    graph, input_layout = "mpi_inf_3dhp", None
     joints = MPI_INF_3DHP_17.num_joints(), MPI_INF_3DHP_17.num_joints()
     root = MPI_INF_3DHP_17.root()
     mm_per_unit = 1
