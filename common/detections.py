@@ -99,7 +99,7 @@ def _first_number(found, path, file_format, frames, first_frame):
         return 0, []
     whole = frames is not None and most == frames  # numbers from 1 fit exactly
     if file_format == "openpose":  # it writes a file of every frame; of a video, the first is number 0
-        first = least if frames is None or whole else 0
+        first = least if frames is None else int(whole)
     elif file_format in EVERY_FRAME_LISTED:
         first = 1 if least == 1 else 0
     else:
