@@ -18,18 +18,19 @@ from pathlib import Path
 import numpy as np
 
 from common.detection_files import dataset_of, find_h36m, find_videos, state_of
+from common.detection_formats import EVERY_FRAME_LISTED
 from common.detections import FORMATS, person_keypoints, read_detections
 from common.flags import OneLineParser, natural, positive_float
 from common.keypoints import LAYOUTS
-from common.own_videos import TARGETS, Mapping, Picture, metadata_of
+from common.mapping import TARGETS, Mapping, metadata_of
+from common.own_video import OwnVideo, on_frames, open_video, upright
 from common.prepared import is_made, write
 from common.safe_io import load_npz
 from common.utils import DataError, UsageError, progress, run_script
 
 RECIPE = 1  # raised when the same detections come to give other files
 DATASETS = ("auto", "h36m", "humaneva15", "custom")
-LISTS_PEOPLE_ONLY = ("alphapose", "coco")  # their files say nothing of frames without people
-OPEN_END = 30  # such frames that a video may have at its end
+OPEN_END = 30  # frames without people at a video's end that a file of people may say nothing of
 
 
 def get_args():
@@ -58,6 +59,8 @@ def get_args():
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
     args.output = re.sub(r"^data_2d_(custom|h36m)_(.+)$", r"\2", args.output.removesuffix(".npz"))
+    if args.video is not None and args.size is not None:
+        raise UsageError("--size does not apply to --video, which tells it; leave one out")
     if not re.fullmatch(r"[^/\\\0]+", args.output):
         raise UsageError(f"-o {args.output}: is a name, not a path; --data-dir names the folder")
     return args
@@ -77,16 +80,33 @@ def say(notices):
 
 # --- a user's own videos ---
 
+def placed(args, video, keypoints, detections):
+    """(keypoints (T, J, 2) of the video's frames in its upright picture, its (width, height), [notices])."""
+    if video is not None:
+        keypoints, notices = on_frames(keypoints, video, detections.file_format in EVERY_FRAME_LISTED)
+        keypoints, size, more = upright(keypoints, detections.size, video)
+        return keypoints, size, [*notices, *more]
+    size = args.size or detections.size
+    if size is None:
+        raise UsageError(f"{detections.path}: does not tell the size of the video; give --video FILE or --size WxH")
+    keypoints, _, notices = upright(keypoints, None, OwnVideo(detections.path, size, np.zeros(0), 0, 0))
+    if detections.size not in (None, size):
+        notices.append(f"{detections.path}: says {detections.size[0]}x{detections.size[1]}; --size is taken")
+    return keypoints, size, notices
+
+
 def prepare_custom(args, videos):
     """{"positions_2d", "metadata"} of videos {name: path of the detections}."""
-    picture, mapping, positions, about = Picture(args.video, args.size, args.fps), Mapping(args.to), {}, {}
+    video = open_video(args.video) if args.video else None
+    frames, fps = (None, args.fps) if video is None else (len(video.times), args.fps or round(video.fps, 6))
+    mapping, positions, about = Mapping(args.to), {}, {}
     for name, path in videos.items():
-        detections = read_detections(path, args.format, args.layout, picture.frames, args.first_frame)
+        detections = read_detections(path, args.format, args.layout, frames, args.first_frame, strict=False)
         keypoints, notices = person_keypoints(detections, args.person)
-        keypoints, size, more = picture.place(keypoints, detections)
+        keypoints, size, more = placed(args, video, keypoints, detections)
         say([*notices, *more])
         positions[name] = {"custom": [mapping.apply(keypoints, detections.layout, path)]}
-        about[name] = {"w": size[0], "h": size[1]} | ({"fps": picture.fps} if picture.fps else {})
+        about[name] = {"w": size[0], "h": size[1]} | ({"fps": fps} if fps else {})
         print(f"{name}: {len(keypoints)} frames of {size[0]}x{size[1]} pixels")
     say(mapping.notices())
     return {"positions_2d": positions, "metadata": metadata_of(mapping.target, video_metadata=about)}
@@ -140,7 +160,7 @@ def at_least(detections, frames, sequence):
     lacking = frames - detections.frames
     if lacking <= 0:
         return detections
-    if detections.file_format in LISTS_PEOPLE_ONLY and lacking <= OPEN_END:
+    if detections.file_format not in EVERY_FRAME_LISTED and lacking <= OPEN_END:
         return dataclasses.replace(detections, frames=frames)
     raise DataError(f"{detections.path}: has {detections.frames} frames, and the 3D positions of {sequence} {frames}; "
                     "detect in the whole video")

@@ -40,11 +40,12 @@ class Detections:
     notices: list = field(default_factory=list)
 
 
-def read_detections(path, file_format="auto", layout=None, frames=None, first_frame=None):
+def read_detections(path, file_format="auto", layout=None, frames=None, first_frame=None, strict=True):
     """The `Detections` in a file or an OpenPose folder.
 
     file_format: one of `FORMATS`; layout: the joints' layout where the file does not tell it rightly; frames: of the
-    video, if known; first_frame: the number that the file gives to the first frame (None: 0 or 1, as the numbers tell).
+    video, if known; first_frame: the number that the file gives to the first frame (None: 0 or 1, as the numbers tell);
+    strict: the result has `frames`, otherwise as many as the file tells of, and `frames` helps with the numbers only.
     Raises DataError (the file is missing, damaged, of another format, or its frames exceed the video) and UsageError.
     """
     if file_format not in FORMATS:
@@ -64,7 +65,7 @@ def read_detections(path, file_format="auto", layout=None, frames=None, first_fr
     first, notices = _first_number(found, path, file_format, frames, first_frame)
     listed = found.numbers if found.listed is None or not len(found.listed) else found.listed
     last = max(int(np.max(listed)), int(found.numbers.max())) - first
-    if frames is not None and last >= frames:
+    if strict and frames is not None and last >= frames:
         raise DataError(f"{path}: its last frame is number {last + first} (the first is {first}), and the video has "
                         f"{frames} frames; is it this video's? --first-frame N says what number the first frame has")
     if last >= MOST_FRAMES:
@@ -81,7 +82,7 @@ def read_detections(path, file_format="auto", layout=None, frames=None, first_fr
     values = values[order]
     boxes, box_scores = fill_boxes(found.boxes[order], found.box_scores[order], values)
     frame, ids = found.numbers[order] - first, _track_ids(found.ids[order], found.numbers[order], notices)
-    total = last + 1 if frames is None else int(frames)
+    total = int(frames) if strict and frames is not None else last + 1
     return Detections(path, layout, total, found.size, frame, values[..., :2].astype(np.float32),
                       values[..., 2].astype(np.float32), boxes, box_scores, ids, file_format, notices)
 
@@ -98,7 +99,7 @@ def _first_number(found, path, file_format, frames, first_frame):
         return 0, []
     whole = frames is not None and most == frames  # numbers from 1 fit exactly
     if file_format == "openpose":  # it writes a file of every frame; of a video, the first is number 0
-        first = least if frames is None or whole else 0
+        first = least if frames is None else int(whole)
     elif file_format in EVERY_FRAME_LISTED:
         first = 1 if least == 1 else 0
     else:

@@ -8,23 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common.keypoints import H36M_17, LAYOUTS
+from common.keypoints import LAYOUTS
 
-# Where Human3.6M's 17 joints stand for those that only detectors have.
-LIKENESS = {"pelvis": "hip", "nose": "neck", "neck": "thorax", "head_top": "head", "left_eye": "head",
-            "right_eye": "head", "left_ear": "head", "right_ear": "head"}
 MARGIN = 0.1  # of a box round the joints, as a share of their extent
-
-
-def joints_of_layout(keypoints, layout):
-    """Human3.6M's 17 joints (..., 17, 2) as the joints of a detector's layout (..., J, 2), by name and likeness."""
-    known = H36M_17.names()
-    order = []
-    for name in LAYOUTS[layout].names():
-        name = LIKENESS.get(name, name) if layout != "h36m" else name
-        side = name.split("_")[0]
-        order.append(known.index(name if name in known else f"{side}_ankle"))  # toes and heels
-    return np.asarray(keypoints)[..., order, :]
 
 
 def people_of(motions, ids=None, seed=None, score=0.9):

@@ -3,17 +3,15 @@ import numpy as np
 
 from common.detections import person_keypoints, read_detections
 from common.h36m_dataset import h36m_cameras
-from common.keypoints import H36M_KEPT
 from common.synthetic import make_motion, project_views
-from common.synthetic_detections import joints_of_layout
+from common.synthetic_layouts import detector_joints
 
 FRAMES = 40
 
 
 def walk(frames=FRAMES, layout="coco"):
     """Pixels (frames, J, 2) of a demo person who walks."""
-    view = project_views(make_motion("S1", "Walking", frames)[:, H36M_KEPT], h36m_cameras("S1"))[0]
-    return joints_of_layout(view, layout)
+    return project_views(detector_joints(make_motion("S1", "Walking", frames), layout), h36m_cameras("S1"))[0]
 
 
 def moved(motion, scale, to):

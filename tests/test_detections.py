@@ -179,6 +179,8 @@ def test_unknown_layouts_are_refused_with_the_known_ones(tmp_path, motion):
     (write_mmpose, {"first": 1}, None, 0, False),
     (write_openpose, {"first": 0}, None, 0, False),
     (write_openpose, {"first": 12}, None, 0, True),
+    (write_openpose, {"first": 12}, FRAMES + 12, 12, True),
+    (write_openpose, {"first": 1}, FRAMES, 0, False),
 ])
 def test_frames_are_counted_from_0(tmp_path, motion, writer, options, frames, first, said):
     writer(tmp_path / "a.json", people_of([motion]), **options)
