@@ -200,7 +200,7 @@ def main(args):
                 **{name: getattr(args, name) for name in ("format", "layout", "to", "person", "first_frame", "fps")},
                 "size": list(args.size or ()),
                 "sources": [state_of(path) for path in [*paths, *filter(None, [args.video])]]}
-    if not args.force and is_made(target, settings, renewing=("sources",)):
+    if not args.force and is_made(target, settings, renewing=("sources",), elsewhere="another -o NAME"):
         print(f"{target}: exists, kept; --force writes it anew")
     else:
         if others:

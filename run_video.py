@@ -21,7 +21,6 @@ from common.utils import DataError, UsageError, run_script
 from common.video import check_output
 
 CHECKPOINT_FOLDERS = ("checkpoint", "checkpoint/h36m", "checkpoint/demo", "output")
-EVERY_FRAME_LISTED = ("detectron", "openpose", "mmpose", "")  # "": a detector that was run here
 
 
 def get_args():
@@ -70,6 +69,7 @@ def check_args(args):
 
 def find_person(args, video):
     """(keypoints (N, J, 2) pixels of the person in every frame of the video as it is shown, their layout)."""
+    from common.detection_formats import EVERY_FRAME_LISTED
     from common.detections import person_keypoints, read_detections
     from common.own_video import on_frames, upright
 
@@ -78,9 +78,10 @@ def find_person(args, video):
 
         found = detect(video.path, load_detector(args.detector, args.device), args.layout)
     else:
-        found = read_detections(args.detections, args.format, args.layout, first_frame=args.first_frame)
+        found = read_detections(args.detections, args.format, args.layout, len(video.times), args.first_frame,
+                                strict=False)
     keypoints, notices = person_keypoints(found, args.person)
-    keypoints, more = on_frames(keypoints, video, found.file_format in EVERY_FRAME_LISTED)
+    keypoints, more = on_frames(keypoints, video, bool(args.detector) or found.file_format in EVERY_FRAME_LISTED)
     keypoints, _, most = upright(keypoints, found.size, video)
     for notice in [*notices, *more, *most]:
         print(notice if notice.startswith("WARNING") else f"INFO: {notice}")

@@ -45,8 +45,10 @@ def upright(keypoints, told, video):
     stored picture, which lies on its side; one may also have seen the video at another size.
     """
     size = video.size
+    outside = _outside(keypoints, size)
+    if told is None and video.turns % 2 and outside > _outside(keypoints, size[::-1]):
+        told = size[::-1]
     if told in (None, size):
-        outside = ((keypoints < 0) | (keypoints > np.array(size))).any(axis=-1).mean()
         return keypoints, size, [f"WARNING: {outside:.0%} of the joints lie outside the picture of {size[0]}x{size[1]} "
                                  "pixels; are these detections of this video?"] if outside > OUTSIDE else []
     notices = []
@@ -61,6 +63,11 @@ def upright(keypoints, told, video):
         notices.append(f"the detections are of {told[0]}x{told[1]} pixels, the video has {size[0]}x{size[1]}: scaled")
         keypoints = keypoints * (np.array(size) / np.array(told)).astype(keypoints.dtype)
     return keypoints, size, notices
+
+
+def _outside(keypoints, size):
+    """The share of the joints that lie outside a picture of this size."""
+    return ((keypoints < 0) | (keypoints > np.array(size))).any(axis=-1).mean()
 
 
 def on_frames(keypoints, video, every_frame_listed):

@@ -6,10 +6,10 @@ import numpy as np
 from common.utils import DataError, atomic_path
 
 
-def is_made(path, settings, renewing=()):
+def is_made(path, settings, renewing=(), elsewhere="--output DIR"):
     """Whether the npz file `path` holds these settings' data, so that it can be kept.
 
-    `renewing` names settings that make the file anew when they differ (the state of the sources, say): False then, as
+    `elsewhere` is the flag that names another place. `renewing` names settings that make the file anew when they differ (the state of the sources, say): False then, as
     where there is no file. DataError where another setting differs or the file is not one of the suite's.
     """
     if not path.exists():
@@ -25,7 +25,7 @@ def is_made(path, settings, renewing=()):
     refused = [name for name in differing if name not in renewing]
     if refused:
         raise DataError(f"{path} was made with other {' and '.join(refused)}; --force makes it anew, "
-                        "--output DIR puts the new files elsewhere")
+                        f"{elsewhere} puts the new files elsewhere")
     return not differing
 
 

@@ -121,6 +121,8 @@ def _frombuffer(data, dtype, shape, order, axes=None):
     dtype = _dtype_of(dtype)
     if dtype.hasobject:
         raise pickle.UnpicklingError("refused objects in raw bytes")
+    if isinstance(data, str):  # of Python 2
+        data = data.encode("latin1")
     if order == "K" and axes is not None:  # NumPy 2.3 and later: stored in the order that its memory had
         return np.frombuffer(data, dtype).reshape(shape).transpose(axes).copy(order="K")
     return np.frombuffer(data, dtype).reshape(shape, order=order).copy(order=order)
@@ -226,7 +228,7 @@ def _read_array(stream):
     if not dtype.hasobject:
         stream.seek(0)
         return np.lib.format.read_array(stream, allow_pickle=False)
-    array = unpickle(stream)
+    array = unpickle(stream, encoding="latin1")  # Python 2's bytes are text to Python 3
     if not isinstance(array, np.ndarray) or array.size != int(np.prod(shape)):
         raise ValueError("holds an object array whose pickle is not that array")
     array = array.reshape(shape)

@@ -1,6 +1,10 @@
 """2D detections: every detector's files give back the motion that made them, and broken ones a line that names them."""
+import io
 import json
+import pickle
 import random
+import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -105,6 +109,31 @@ def test_detectron_arrays_in_other_packings_are_the_same(tmp_path, motion):
     np.savez(tmp_path / "clip.npz", keypoints=nobody, metadata=np.array({"w": 640, "h": np.int64(480)}, dtype=object))
     found = read_detections(tmp_path / "clip.npz")
     assert found.frame[0] == 4 and found.frames == FRAMES + 4 and found.size == (640, 480)
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes texts and bytes as Python 2 does, which has one kind of both."""
+
+    def save_text(self, text):
+        text = text.encode() if isinstance(text, str) else text
+        self.write(pickle.BINSTRING + struct.pack("<i", len(text)) + text)
+
+    dispatch = {**pickle._Pickler.dispatch, str: save_text, bytes: save_text}
+
+
+def test_detectron_files_of_python_2_are_the_same(tmp_path, motion):
+    rows = np.stack([motion[..., 0], motion[..., 1], motion[..., 0] * 0 + 5, motion[..., 0] * 0 + 0.7], axis=1)
+    arrays = {"keypoints": entries_of([[[], [row]] for row in rows]),
+              "metadata": np.array({"w": np.int64(640), "h": 480}, dtype=object)}
+    with zipfile.ZipFile(tmp_path / "clip.npz", "w") as archive:
+        for name, array in arrays.items():
+            stream = io.BytesIO()
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": "|O", "fortran_order": False, "shape": array.shape})
+            Python2Pickler(stream, 2).dump(array)
+            archive.writestr(f"{name}.npy", stream.getvalue().replace(b"numpy._core", b"numpy.core"))
+    found = read_detections(tmp_path / "clip.npz")
+    assert np.allclose(found.keypoints, motion, atol=1e-3) and found.size == (640, 480)
 
 
 def test_openposes_18_joints_and_alphaposes_136_are_those_of_known_layouts(tmp_path, motion):
