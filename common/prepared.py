@@ -9,8 +9,9 @@ from common.utils import DataError, atomic_path
 def is_made(path, settings, renewing=(), elsewhere="--output DIR"):
     """Whether the npz file `path` holds these settings' data, so that it can be kept.
 
-    `elsewhere` is the flag that names another place. `renewing` names settings that make the file anew when they differ (the state of the sources, say): False then, as
-    where there is no file. DataError where another setting differs or the file is not one of the suite's.
+    `renewing` names settings that make the file anew when they differ (the state of the sources, say): False then, as
+    where there is no file. DataError where another setting differs or the file is not one of the suite's; it names
+    `elsewhere`, the flag for another place.
     """
     if not path.exists():
         return False
