@@ -20,8 +20,9 @@ PERSON = re.compile(r"S\d+", re.ASCII)
 COMPARED = tuple(f"{side}_{name}" for side in ("left", "right")
                  for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
 SHIFTS = (-1, 0, 1)
-BETTER = 0.8  # a shift is taken where the median distance to the labels is below this share of the one without
-FEWEST_COMPARED = 100  # frames of one camera
+FEWEST_COMPARED = 50  # frames of one camera
+OUTLIER, NEAR = 20, 40  # pixels: between a detection and its label; in the median, if they are of the same people
+SURE = 2  # standard errors by which a shift must be better
 UNLABELLED = "Unlabeled"
 SHOWN = 5  # names in an error
 
@@ -96,15 +97,10 @@ def read_videos(files):
     return videos, next(iter(layouts)), notices
 
 
-def fitting_shift(videos, layout, labels, layout_labels):
-    """(shift of all videos, {shift: median pixels between detections and labels}): 0 unless another fits far better.
-
-    labels: `common.humaneva_raw.Labels`. A shift of 1: what is labelled is in the next frame of the video. The medians
-    are None where labels or joints are too few to tell.
-    """
+def _differences(videos, layout, labels, layout_labels):
+    """Yield {shift: detections - labels (frames, joints, 2)} of every chunk in every camera; all shifts alike."""
     names = LAYOUTS[layout].names(), LAYOUTS[layout_labels].names()
     ours, theirs = ([own.index(name) for name in COMPARED if all(name in known for known in names)] for own in names)
-    distances, compared = {shift: [] for shift in SHIFTS}, 0
     for subject, chunks in labels.frames.items():
         for chunk, (first, end) in chunks.items() if labels.views else ():
             name = subject.split("/")[1], take_of(chunk)
@@ -113,16 +109,40 @@ def fitting_shift(videos, layout, labels, layout_labels):
                     continue
                 keypoints, offset = videos[name][camera].keypoints, frame_offsets(*name)[number]
                 frames = np.arange(max(first, 1 - offset), min(end, len(keypoints) - 1 - offset))  # all shifts have
-                compared += len(frames)
-                true = labels.views[subject][chunk][number][frames - first][:, theirs]
-                for shift in SHIFTS:
-                    difference = keypoints[frames + offset + shift][:, ours] - true
-                    distances[shift].append(np.linalg.norm(difference, axis=-1).ravel())
-    if compared < FEWEST_COMPARED or not ours:
+                if len(frames) and ours:
+                    true = labels.views[subject][chunk][number][frames - first][:, theirs].astype(np.float64)
+                    yield {shift: keypoints[frames + offset + shift][:, ours] - true for shift in SHIFTS}
+
+
+def _misfits(difference):
+    """What is left of (frames, joints, 2) pixels but for each joint's constant part: joints are not quite the same
+    for detectors and labels. (joints,), the sum of squares, in which no frame counts beyond `OUTLIER`.
+    """
+    rest = np.linalg.norm(difference - np.median(difference, axis=0), axis=-1)
+    return (np.minimum(rest, OUTLIER) ** 2).sum(0)
+
+
+def fitting_shift(videos, layout, labels, layout_labels):
+    """(shift of all videos, {shift: median pixels between detections and labels}): 0 unless another fits better.
+
+    labels: `common.humaneva_raw.Labels`. A shift of 1: what is labelled is in the next frame of the video. Detections
+    are pixels off, and people move by a pixel a frame: what decides is whether most joints in most chunks fit better,
+    where they are near the labels at all. The medians are None where labels or joints are too few to tell.
+    """
+    distances, misfits, compared = {shift: [] for shift in SHIFTS}, {shift: [] for shift in SHIFTS}, 0
+    for differences in _differences(videos, layout, labels, layout_labels):
+        compared += len(differences[0])
+        for shift, difference in differences.items():
+            distances[shift].append(np.linalg.norm(difference, axis=-1).ravel())
+            misfits[shift].append(_misfits(difference))
+    if compared < FEWEST_COMPARED:
         return 0, None
     medians = {shift: float(np.median(np.concatenate(parts))) for shift, parts in distances.items()}
-    best = min(medians, key=medians.get)
-    return (best if medians[best] < BETTER * medians[0] else 0), medians
+    misfits = {shift: np.concatenate(parts) for shift, parts in misfits.items()}
+    best = min(misfits, key=lambda shift: misfits[shift].sum())
+    gain = (misfits[0] - misfits[best]) / np.maximum(misfits[0] + misfits[best], 1e-9)  # of each joint in each chunk
+    sure = gain.mean() > SURE * gain.std() / np.sqrt(len(gain))
+    return (best if sure and medians[best] < NEAR else 0), medians
 
 
 def offsets_of(name, shift):

@@ -105,7 +105,7 @@ def test_noise_does_not_shift_anything_and_too_little_to_compare_is_told(tmp_pat
     prepare(tmp_path / "npz", "-p", tmp_path / "labels", *flags)
     said = capsys.readouterr().out
     assert "px from the labels (median)" in said and "shifted" not in said
-    write_humaneva(tmp_path / "labels", 20, takes=("Walking 1",), subjects=("Validate/S1",), damaged=False)
+    write_humaneva(tmp_path / "labels", 16, takes=("Walking 1",), subjects=("Validate/S1",), damaged=False)
     prepare(tmp_path / "npz", "-p", tmp_path / "labels", *flags)
     assert "too few labelled frames" in capsys.readouterr().out
 
@@ -141,7 +141,7 @@ def test_missing_and_short_videos_are_named_with_their_numbers(raw, tmp_path, ca
     content = load_npz(path)
     short = {name: content[name][:300] for name in ("boxes", "keypoints")}
     np.savez_compressed(path, **short, metadata=np.array(dict(content["metadata"]), dtype=object))
-    refuses(tmp_path / "npz", flags, [str(path), "has 300 frames", "Train/S2 Jog 1 chunk0 needs its frames 497 to "])
+    refuses(tmp_path / "npz", flags, [str(path), "has 300 frames", "Train/S2 Jog 1 chunk0 needs its frames 498 to "])
     path.unlink()
     prepare(tmp_path / "npz", *flags, "--convert-3d")
     assert "no detections, and left out: S2 Jog 1 (C2)" in capsys.readouterr().out
