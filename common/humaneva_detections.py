@@ -12,6 +12,7 @@ import numpy as np
 from common.detections import person_keypoints, read_detections
 from common.humaneva_raw import CAMERAS, FIRST_FRAMES, RANGES, frame_offsets, runs_of
 from common.keypoints import LAYOUTS
+from common.people import fill_gaps
 from common.utils import DataError, progress
 
 VIDEO = re.compile(r"(?P<take>[A-Za-z]+[ _]\d+)[ _]?\((?P<camera>C[123])\)(\.[A-Za-z]\w{1,3})?(\.npz|\.json)?",
@@ -19,7 +20,7 @@ VIDEO = re.compile(r"(?P<take>[A-Za-z]+[ _]\d+)[ _]?\((?P<camera>C[123])\)(\.[A-
 PERSON = re.compile(r"S\d+", re.ASCII)
 COMPARED = tuple(f"{side}_{name}" for side in ("left", "right")
                  for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
-SHIFTS = (-1, 0, 1)
+SHIFTS = (0, -1)  # as published; and if the numbers were those of frames counted from 1, as MATLAB does
 FEWEST_COMPARED = 50  # frames of one camera
 OUTLIER, NEAR = 20, 40  # pixels: between a detection and its label; in the median, if they are of the same people
 SURE = 2  # standard errors by which a shift must be better
@@ -62,6 +63,14 @@ def find_videos(folder):
     return dict(sorted(found.items()))
 
 
+def _person_of(found):
+    """`person_keypoints`, but where nowhere two people were found it is always the one of these videos."""
+    if len(np.unique(found.frame)) < len(found.frame):
+        return person_keypoints(found)
+    keypoints, gaps = fill_gaps(found, np.arange(len(found.frame)))
+    return keypoints, [*found.notices, *gaps]
+
+
 def _detections_at(path):
     """The detections that a path named like a video stands for: the file itself, or what a folder holds; else None."""
     if path.is_file():
@@ -85,7 +94,7 @@ def read_videos(files):
         for name, cameras in files.items():
             for camera, path in sorted(cameras.items()):
                 found = read_detections(path)
-                keypoints, said = person_keypoints(found)
+                keypoints, said = _person_of(found)
                 videos.setdefault(name, {})[camera] = Video(path, keypoints)
                 notices += [line if str(path) in line else f"{path}: {line}" for line in said]
                 layouts.setdefault(found.layout, path)
@@ -108,7 +117,7 @@ def _differences(videos, layout, labels, layout_labels):
                 if camera not in videos.get(name, {}):
                     continue
                 keypoints, offset = videos[name][camera].keypoints, frame_offsets(*name)[number]
-                frames = np.arange(max(first, 1 - offset), min(end, len(keypoints) - 1 - offset))  # all shifts have
+                frames = np.arange(max(first, 1 - offset), min(end, len(keypoints) - offset))  # all shifts have
                 if len(frames) and ours:
                     true = labels.views[subject][chunk][number][frames - first][:, theirs].astype(np.float64)
                     yield {shift: keypoints[frames + offset + shift][:, ours] - true for shift in SHIFTS}
@@ -125,9 +134,9 @@ def _misfits(difference):
 def fitting_shift(videos, layout, labels, layout_labels):
     """(shift of all videos, {shift: median pixels between detections and labels}): 0 unless another fits better.
 
-    labels: `common.humaneva_raw.Labels`. A shift of 1: what is labelled is in the next frame of the video. Detections
-    are pixels off, and people move by a pixel a frame: what decides is whether most joints in most chunks fit better,
-    where they are near the labels at all. The medians are None where labels or joints are too few to tell.
+    labels: `common.humaneva_raw.Labels`. A shift of -1: what is labelled is in the frame before.
+    Detections are off by more than people move in a frame; over all joints and chunks the right frame yet fits better.
+    The medians are None where labels or joints are too few to tell.
     """
     distances, misfits, compared = {shift: [] for shift in SHIFTS}, {shift: [] for shift in SHIFTS}, 0
     for differences in _differences(videos, layout, labels, layout_labels):
@@ -140,8 +149,8 @@ def fitting_shift(videos, layout, labels, layout_labels):
     medians = {shift: float(np.median(np.concatenate(parts))) for shift, parts in distances.items()}
     misfits = {shift: np.concatenate(parts) for shift, parts in misfits.items()}
     best = min(misfits, key=lambda shift: misfits[shift].sum())
-    gain = (misfits[0] - misfits[best]) / np.maximum(misfits[0] + misfits[best], 1e-9)  # of each joint in each chunk
-    sure = gain.mean() > SURE * gain.std() / np.sqrt(len(gain))
+    gain = misfits[0] - misfits[best]  # of each joint in each chunk
+    sure = gain.sum() > SURE * gain.std() * np.sqrt(len(gain))
     return (best if sure and medians[best] < NEAR else 0), medians
 
 
