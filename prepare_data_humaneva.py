@@ -225,7 +225,7 @@ def main(args):
     labels = load_converted(args.output_dir) if args.path is None else load_labels(args)
     if args.convert_2d is not None:
         convert_detections(args, labels)
-    keypoints = args.output or "gt"
+    keypoints = args.output if args.output and labels.joints == 15 else "gt"  # no detector finds all of the 20 joints
     script = "run_s-agcn_HE_13.py" if labels.joints == 15 else "run_s-agcn.py -d humaneva20"
     where = "" if args.output_dir == Path("data") else f" --data-dir {args.output_dir}"
     print(f"next: python {script} -k {keypoints}{where}")
