@@ -137,7 +137,7 @@ def check_shape(shape, kind, where):
 
 
 def as_poses(values, where):
-    """Values (frames, 96), with or without axes of 1 before, as poses (frames, 32, 3), float32; DataError where they cannot be.
+    """Values (frames, 96), also with axes of 1 before, as poses (frames, 32, 3), float32; DataError if they cannot be.
 
     where: what the error begins with, `FILE: VARIABLE`.
     """
