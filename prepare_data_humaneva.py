@@ -32,7 +32,7 @@ from common.prepared import is_made, write
 from common.safe_io import load_npz
 from common.utils import DataError, UsageError, run_script
 
-RECIPE = 1  # raised when the same sources come to give other files
+RECIPE = 2  # raised when the same sources come to give other files
 SHOWN = 5  # names or notices in one line
 
 
@@ -48,7 +48,7 @@ def get_args():
     parser.add_argument("--output-dir", "--data-dir", dest="output_dir", type=Path, default=Path("data"), metavar="DIR",
                         help="folder of the .npz files (default: %(default)s)")
     parser.add_argument("--align", action=argparse.BooleanOptionalAction, default=True,
-                        help="shift the detections by one frame where they fit the labels far better so (default: on)")
+                        help="shift the detections by one frame where they fit the labels better so (default: on)")
     parser.add_argument("--allow-missing", action="store_true", help="do without takes or videos that are missing")
     parser.add_argument("--force", action="store_true", help="write the files anew where they exist")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -225,7 +225,7 @@ def main(args):
     labels = load_converted(args.output_dir) if args.path is None else load_labels(args)
     if args.convert_2d is not None:
         convert_detections(args, labels)
-    keypoints = args.output or "gt"
+    keypoints = args.output if args.output and labels.joints == 15 else "gt"  # no detector finds all of the 20 joints
     script = "run_s-agcn_HE_13.py" if labels.joints == 15 else "run_s-agcn.py -d humaneva20"
     where = "" if args.output_dir == Path("data") else f" --data-dir {args.output_dir}"
     print(f"next: python {script} -k {keypoints}{where}")

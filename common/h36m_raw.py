@@ -5,8 +5,10 @@ Source: the files of Ionescu et al., TPAMI 2014.
 """
 import contextlib
 import math
+import os
 import signal
 import threading
+import zlib
 
 import numpy as np
 
@@ -125,8 +127,8 @@ class OtherShape(DataError):
 
 
 def check_shape(shape, kind, where):
-    """`OtherShape` unless so many numbers of this kind can be joint positions: (frames, 96) or (1, frames, 96)."""
-    sizes = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    """`OtherShape` unless so many numbers of this kind can be joint positions: (frames, 96), with axes of 1 before."""
+    sizes = shape[-2:] if all(size == 1 for size in shape[:-2]) else shape
     if len(sizes) != 2 or sizes[1] != 3 * JOINTS or kind not in "iuf":
         numbers = "" if kind in "iuf" else ", and no numbers"
         raise OtherShape(f"{where} has the shape {tuple(shape)}{numbers}, not (1, frames, {3 * JOINTS}); {AGAIN}")
@@ -135,7 +137,7 @@ def check_shape(shape, kind, where):
 
 
 def as_poses(values, where):
-    """Values (frames, 96) or (1, frames, 96) as poses (frames, 32, 3), float32; DataError where they cannot be.
+    """Values (frames, 96), also with axes of 1 before, as poses (frames, 32, 3), float32; DataError if they cannot be.
 
     where: what the error begins with, `FILE: VARIABLE`.
     """
@@ -151,6 +153,44 @@ def as_poses(values, where):
     return poses
 
 
+def _unpacked(content):
+    """The bytes of a gzip stream. ValueError where they are more than any sequence's: a few may fill the memory."""
+    stream = zlib.decompressobj(wbits=31)
+    unpacked = stream.decompress(content, LARGEST_FILE)
+    if not stream.eof:
+        raise ValueError("packed data that end early, or are more than any sequence")
+    return unpacked
+
+
+@contextlib.contextmanager
+def _unpacking_little(cdfread):
+    """Let cdflib's module unpack by `_unpacked`; by itself it takes what comes."""
+    before = cdfread.gzip_inflate
+    cdfread.gzip_inflate = _unpacked
+    try:
+        yield
+    finally:
+        cdfread.gzip_inflate = before
+
+
+def check_length(path):
+    """ValueError where a CDF file is shorter than it says: the library reads on as if zeros followed.
+
+    Source: NASA, "CDF Internal Format Description", the fields GDRoffset and eof, of versions 3 and 2.
+    """
+    with open(path, "rb") as file:
+        version, packed = file.read(4), file.read(4) != b"\0\0\xff\xff"
+        size = 8 if version == b"\xcd\xf3\0\1" else 4
+
+        def number(place):
+            file.seek(place)
+            return int.from_bytes(file.read(size), "big")
+
+        end = 0 if packed else number(number(12 + size) + 4 + 4 * size)
+    if end > os.path.getsize(path):
+        raise ValueError(f"{os.path.getsize(path)} of {end} bytes")
+
+
 def read_positions(path, name=None):
     """Joint positions (frames, 32, 3) of a CDF file, float32 world millimetres.
 
@@ -158,8 +198,9 @@ def read_positions(path, name=None):
     """
     cdflib, name = require("cdflib", "cdflib"), name or path
     try:
-        with time_limit(READING_SECONDS):
+        with time_limit(READING_SECONDS), _unpacking_little(cdflib.cdfread):
             file = cdflib.CDF(str(path))
+            check_length(path)
             if "Pose" not in (variables := file.cdf_info().zVariables + file.cdf_info().rVariables):
                 raise DataError(f"{name}: has no variable Pose but {', '.join(variables) or 'none'}; {AGAIN}")
             facts = file.varinq("Pose")

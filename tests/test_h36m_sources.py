@@ -1,7 +1,10 @@
 """Human3.6M's positions in unusual, damaged and hostile files."""
+import gzip
 import io
+import struct
 import tarfile
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,10 +12,12 @@ import pytest
 import scipy.io
 from h36m_positions_runs import FRAMES, S1, prepare, refused
 
-from common.h36m_positions import read_hdf5, read_mat
+from common.h36m_names import wanted_sequences
+from common.h36m_positions import read_cdf, read_hdf5, read_mat
+from common.h36m_sources import find
 from common.synthetic_h36m import demo_positions, write_cdf
 from common.synthetic_h36m_poses import write_cdf_mat, write_h36m_positions
-from common.utils import DataError
+from common.utils import DataError, WriteError
 
 
 def spoiled(value):
@@ -36,7 +41,7 @@ def test_matlab_files_of_every_kind_give_the_same_poses():
     motion, files = demo_positions("S1", "Walking-1", 5), []
     flat = motion.reshape(5, 96)
     cell = np.empty((1, 1), dtype=object)
-    for value in (flat, flat[None], flat.astype(np.float64)):
+    for value in (flat, flat[None], flat[None, None].astype(np.float64)):
         cell[0, 0] = value
         for content in ({"data": cell}, {"first": 1.0, "data": value}):
             for compress in (False, True):
@@ -114,3 +119,47 @@ def test_truncated_archives_are_refused(tmp_path, name, source, shares):
     [positions, _] = prepare(tmp_path / name, tmp_path / "whole", *S1, source=source)
     expected = demo_positions("S1", "Eating-1", 2).astype(np.float64) / 1000
     assert np.array_equal(positions["positions_3d"]["S1"]["Eating 2"], expected.astype(np.float32))
+
+
+def test_files_of_other_trials_are_an_actions_where_they_are_as_many(tmp_path):
+    names = {"S1": ("Eating 1", "Eating", "Walking-1", "TakingPhoto_1", "Photo", "Sitting", "Posing 1", "Posing 7"),
+             "S11": ("Phoning 1", "Phoning", "Directions 2", "Directions", "Smoking 2", "Smoking", "Smoking 1")}
+    for subject, files in names.items():
+        (tmp_path / subject).mkdir()
+        for name in files:
+            (tmp_path / subject / f"{name}.cdf").write_bytes(b"")
+    search, usual = find(tmp_path, "cdf", tuple(names)), wanted_sequences(names)
+    assert len(search.wanted) == len(usual) == 59
+    assert set(search.wanted) - set(usual) == {("S1", "Eating 1"), ("S1", "Posing 7"), ("S11", "Phoning 1"),
+                                               ("S11", "Phoning"), ("S11", "Directions 2")}
+    assert ("S11", "Directions") not in search.wanted and ("S1", "Sitting 2") in search.wanted
+    assert sorted(search.others) == ["S1 Sitting", "S11 Smoking 1"]
+    assert sum(key in search.files for key in search.wanted) == 12
+
+
+def test_a_cdf_file_that_lacks_its_last_byte_is_refused(tmp_path):
+    write_cdf(tmp_path / "pose.cdf", demo_positions("S1", "Walking-1", 3).reshape(3, 96))
+    content = (tmp_path / "pose.cdf").read_bytes()
+    assert len(read_cdf(content, "a.cdf")) == 3
+    with pytest.raises(DataError, match="a.cdf: damaged or truncated"):
+        read_cdf(content[:-1], "a.cdf")
+
+
+def test_a_cdf_file_that_unpacks_to_more_than_a_sequence_is_refused():
+    def packed(content):  # as a whole: the magic numbers, the packed file, how it is packed
+        stream = gzip.compress(content)
+        header = struct.pack(">qiqqi", 32 + len(stream), 10, 40 + len(stream), len(content), 0)
+        return b"\xcd\xf3\0\1\xcc\xcc\0\1" + header + stream + struct.pack(">qiiiii", 28, 11, 5, 0, 1, 9)
+
+    for size, words in ((100, "damaged or truncated"), ((1 << 25) + 1, "more than any sequence")):
+        with pytest.raises(DataError, match=f"a.cdf: .*{words}"):
+            read_cdf(packed(bytes(size)), "a.cdf")
+
+
+def test_a_full_disk_for_temporary_files_is_not_taken_for_damage(monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(WriteError, match="No space left on device.*TMPDIR"):
+        read_cdf(b"", "a.cdf")

@@ -80,8 +80,8 @@ def test_training_begins_where_validation_ends():
     for take in TAKES:
         assert frame_range("Validate/S2", take)[1] == frame_range("Train/S2", take)[0]
         assert frame_range("Validate/S2", take)[0] == 5
-    assert frame_range("Train/S1", "Walking 1") == (590, 1203) and frame_offsets("S1", "Walking 1") == [81, 80, 81]
-    assert frame_offsets("S3", "Box 1") == frame_offsets("S4", "Combo 1") == [0, 0, 0]
+    assert frame_range("Train/S1", "Walking 1") == (590, 1203) and frame_offsets("S1", "Walking 1") == [82, 81, 82]
+    assert frame_offsets("S3", "Box 1") == [1, 1, 1] and frame_offsets("S4", "Combo 1") == [0, 0, 0]
 
 
 def test_chunks_are_the_runs_of_whole_frames_of_the_motion(made):
@@ -192,6 +192,7 @@ DAMAGE = {
     "one view, flat": ("poses_2d", np.ravel, ["poses_2d", "shape"]),
     "text": ("poses_2d", lambda views: "nothing", ["poses_2d holds no numbers"]),
     "complex": ("poses_3d", lambda poses: poses * 1j, ["poses_3d holds no numbers"]),
+    "no frame": ("poses_3d", lambda poses: poses[:0], ["holds no frames"]),
     "no variable": ("poses_2d", lambda views: None, ["no variable poses_2d"]),
 }
 
