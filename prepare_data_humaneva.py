@@ -32,7 +32,7 @@ from common.prepared import is_made, write
 from common.safe_io import load_npz
 from common.utils import DataError, UsageError, run_script
 
-RECIPE = 2  # raised when the same sources come to give other files
+RECIPE = 1  # raised when the same sources come to give other files
 SHOWN = 5  # names or notices in one line
 
 
