@@ -39,7 +39,8 @@ def test_demo_people_have_the_joints_of_detectors(motion, layout):
     for part in ("eye", "ear", "shoulder", "hip"):
         across = joints[:, names.index(f"left_{part}")] - joints[:, names.index(f"right_{part}")]
         assert ((across * left).sum(-1) > 0).all()
-    nose = joints[:, names.index("nose")] - joints[:, [names.index(f"{side}_ear") for side in ("left", "right")]].mean(1)
+    ears = [names.index("left_ear"), names.index("right_ear")]
+    nose = joints[:, names.index("nose")] - joints[:, ears].mean(1)
     assert (nose @ [0, 0, 1] < 0.1).all() and H36M_32.names()[17] == "left_shoulder"
     forward = np.cross(left, [0, 0, 1])
     assert ((nose * forward).sum(-1) > 0).all()
