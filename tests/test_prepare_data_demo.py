@@ -8,13 +8,14 @@ import pytest
 
 from common.h36m_dataset import h36m_cameras
 from common.h36m_raw import ARCHIVES, archive_name
-from common.keypoints import H36M_17, H36M_KEPT
+from common.keypoints import COCO_17, H36M_17, H36M_KEPT
 from common.safe_io import load_npz
 from common.synthetic import make_motion, project_views
 from common.synthetic_h36m import DEMO_SUBJECTS
+from common.synthetic_layouts import detector_joints
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("data_3d_demo.npz", "data_2d_demo_gt.npz", "data_2d_demo_detected.npz")
+FILES = ["data_3d_demo.npz", "data_2d_demo_gt.npz", "data_2d_demo_detected.npz", "data_2d_demo_detectron_pt_coco.npz"]
 TINY = ("--frames", "12", "--subjects", "S1,S9", "--actions", "Walking,Jumping 1", "--seed", "4")
 
 
@@ -31,7 +32,7 @@ def made(tmp_path_factory):
     return folder, done.stdout
 
 
-def test_three_files_are_written_and_the_next_command_is_named(made):
+def test_all_files_are_written_and_the_next_command_is_named(made):
     folder, output = made
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     assert all(name in output for name in FILES)
@@ -50,21 +51,23 @@ def test_positions_are_the_motion_of_the_named_sequences(made):
 @pytest.mark.parametrize("name", FILES[1:])
 def test_keypoints_have_videopose3d_layout(made, name):
     content = load_npz(made[0] / name)
-    metadata = content["metadata"]
-    assert metadata["layout_name"] == "h36m" and metadata["num_joints"] == 17
-    assert metadata["keypoints_symmetry"] == [H36M_17.joints_left(), H36M_17.joints_right()]
+    metadata, skeleton = content["metadata"], COCO_17 if "coco" in name else H36M_17
+    assert metadata["layout_name"] == ("coco" if "coco" in name else "h36m") and metadata["num_joints"] == 17
+    assert metadata["keypoints_symmetry"] == [skeleton.joints_left(), skeleton.joints_right()]
     for actions in content["positions_2d"].values():
         for views in actions.values():
             assert [(view.shape, view.dtype) for view in views] == [((12, 17, 2), np.float32)] * 4
 
 
 def test_true_keypoints_are_projections_and_detections_lie_near_them(made):
-    true, detected = (load_npz(made[0] / name)["positions_2d"]["S1"]["Walking"] for name in FILES[1:])
+    true, detected, coco = (load_npz(made[0] / name)["positions_2d"]["S1"]["Walking"] for name in FILES[1:])
     positions = load_npz(made[0] / FILES[0])["positions_3d"]["S1"]["Walking"]
-    for view, found, expected in zip(true, detected, project_views(positions[:, H36M_KEPT], h36m_cameras("S1")),
-                                     strict=True):
-        assert np.array_equal(view, expected)
-        assert 1 < np.median(np.linalg.norm(found - view, axis=-1)) < 15
+    expected = project_views(positions[:, H36M_KEPT], h36m_cameras("S1"))
+    faces = project_views(detector_joints(positions, "coco"), h36m_cameras("S1"))
+    for view in range(4):
+        assert np.array_equal(true[view], expected[view])
+        for found, seen in ((detected, true), (coco, faces)):
+            assert 1 < np.median(np.linalg.norm(found[view] - seen[view], axis=-1)) < 15
 
 
 def test_the_same_settings_again_keep_the_files(made):
