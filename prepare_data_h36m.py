@@ -73,7 +73,7 @@ def prepare_positions(args):
     search = find_all(args.path, args.source, subjects, args.allow_missing)
     if not args.force and is_kept(args.output, subjects, None if args.allow_missing else []):
         return
-    positions, left_out = read_all(search, args.source, subjects, args.allow_missing)
+    positions, left_out = read_all(search, args.source, args.allow_missing)
     if args.allow_missing and not args.force and is_kept(args.output, subjects, left_out):
         return
     write_all(args.output, positions, subjects, left_out)

@@ -32,7 +32,7 @@ from common.prepared import is_made, write
 from common.safe_io import load_npz
 from common.utils import DataError, UsageError, run_script
 
-RECIPE = 1  # raised when the same sources come to give other files
+RECIPE = 2  # raised when the same sources come to give other files
 SHOWN = 5  # names or notices in one line
 
 
@@ -48,7 +48,7 @@ def get_args():
     parser.add_argument("--output-dir", "--data-dir", dest="output_dir", type=Path, default=Path("data"), metavar="DIR",
                         help="folder of the .npz files (default: %(default)s)")
     parser.add_argument("--align", action=argparse.BooleanOptionalAction, default=True,
-                        help="shift the detections by one frame where they fit the labels far better so (default: on)")
+                        help="shift the detections by one frame where they fit the labels better so (default: on)")
     parser.add_argument("--allow-missing", action="store_true", help="do without takes or videos that are missing")
     parser.add_argument("--force", action="store_true", help="write the files anew where they exist")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

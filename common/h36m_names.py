@@ -21,15 +21,36 @@ STRUCTURE = ("myposefeatures", "myposes")
 SUBJECT = re.compile(r"(?:.*[^a-z0-9])?s(\d{1,2})", re.IGNORECASE)
 CAMERA = re.compile(r"\.\d{8}$")  # of one camera's files, which are not in world space
 LONG_NAMES = {long.lower(): short.lower() for long, short in ABBREVIATED.items()}
-KNOWN = {LONG_NAMES.get(action.lower(), action.lower()) for action in ACTIONS}
-TRIALS = {subject: {npz_name(subject, sequence).lower(): npz_name(subject, sequence) for sequence in SEQUENCES}
-          for subject in SUBJECTS}
+KNOWN = {ABBREVIATED.get(action, action).lower(): ABBREVIATED.get(action, action) for action in ACTIONS}
+BROKEN = {(subject, npz_name(subject, sequence)) for subject, sequence in NOT_USED}
 
 
-def wanted_sequences(subjects):
-    """[(subject, name in the npz)] of these subjects in the dataset's order, without S11's broken `Directions`."""
-    return [(subject, npz_name(subject, sequence)) for subject in SUBJECTS if subject in subjects
-            for sequence in SEQUENCES if (subject, sequence) not in NOT_USED]
+def action_of(name):
+    """`Walking` of the sequence `Walking 1`."""
+    return name.partition(" ")[0]
+
+
+def _by_trial(name):
+    return len(name) == len(action_of(name)), name  # `Walking` comes after `Walking 1`
+
+
+def wanted_sequences(subjects, found=()):
+    """[(subject, name in the npz)] of these subjects in the dataset's order, without S11's broken `Directions`.
+
+    found: (subject, name) of what is there. Where a subject lacks a file of an action and yet has as many as the
+    dataset, of other trials, these are the action's: not everybody's copy has the numbers of the owners' files.
+    """
+    wanted, there = [], {}
+    for subject, name in found:
+        if (subject, name) not in BROKEN:
+            there.setdefault((subject, action_of(name)), []).append(name)
+    for subject in (subject for subject in SUBJECTS if subject in subjects):
+        names = [npz_name(subject, sequence) for sequence in SEQUENCES if (subject, sequence) not in NOT_USED]
+        for action, group in itertools.groupby(names, action_of):
+            usual, present = list(group), there.get((subject, action), [])
+            other = set(usual) - set(present) and len(usual) == len(present)
+            wanted += [(subject, name) for name in (sorted(present, key=_by_trial) if other else usual)]
+    return wanted
 
 
 def _plain(part):
@@ -72,13 +93,12 @@ def classify(parts, source):
     features += [_plain(folder) for above, folder in itertools.pairwise(folders) if above.lower() in STRUCTURE]
     if features and features[-1] not in POSITIONS:
         return None
-    subject, action = subject_of(folders), " ".join(stem.replace("_", " ").split()).lower()
-    first, space, trial = action.partition(" ")
-    first = LONG_NAMES.get(first, first)
-    if first not in KNOWN and not features:
+    subject, words = subject_of(folders), re.split(r"[ _-]+", stem.lower().strip(" _-"))
+    action = KNOWN.get(LONG_NAMES.get(words[0], words[0]))
+    if action is None and not features:
         return None
-    short = first + space + trial
-    return subject, TRIALS.get(subject, {}).get(short), stem, bool(features)
+    known = action and subject in SUBJECTS and re.fullmatch(r"( [1-9]\d?)?", " ".join(["", *words[1:]]), re.ASCII)
+    return subject, " ".join([action, *words[1:]]) if known else None, stem, bool(features)
 
 
 def may_hold_positions(path):

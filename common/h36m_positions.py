@@ -22,7 +22,7 @@ from common.h36m_raw import (
 from common.keypoints import H36M_17, H36M_KEPT
 from common.mat5 import variables_of
 from common.synthetic import project_views
-from common.utils import DataError, require
+from common.utils import DataError, WriteError, require
 
 NUMBERS = 3 * JOINTS  # per frame
 
@@ -31,7 +31,11 @@ def read_cdf(content, where):
     """Poses (frames, 32, 3) float32 millimetres of a CDF file's bytes; DataError begins with `where`."""
     with tempfile.TemporaryDirectory(prefix="h36m.") as folder:  # cdflib reads from a disk only
         path = Path(folder, "pose.cdf")
-        path.write_bytes(content)
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise WriteError(f"{folder}: could not be written ({error.strerror}); free space there, or name another "
+                             "place in the environment variable TMPDIR") from None
         return read_positions(path, where)
 
 

@@ -5,6 +5,7 @@ Source: the files of Ionescu et al., TPAMI 2014.
 """
 import contextlib
 import math
+import os
 import signal
 import threading
 
@@ -151,6 +152,24 @@ def as_poses(values, where):
     return poses
 
 
+def check_length(path):
+    """ValueError where a CDF file is shorter than it says: the library reads on as if zeros followed.
+
+    Source: NASA, "CDF Internal Format Description", the fields GDRoffset and eof, of versions 3 and 2.
+    """
+    with open(path, "rb") as file:
+        version, packed = file.read(4), file.read(4) != b"\0\0\xff\xff"
+        size = 8 if version == b"\xcd\xf3\0\1" else 4
+
+        def number(place):
+            file.seek(place)
+            return int.from_bytes(file.read(size), "big")
+
+        end = 0 if packed else number(number(12 + size) + 4 + 4 * size)
+    if end > os.path.getsize(path):
+        raise ValueError(f"{os.path.getsize(path)} of {end} bytes")
+
+
 def read_positions(path, name=None):
     """Joint positions (frames, 32, 3) of a CDF file, float32 world millimetres.
 
@@ -160,6 +179,7 @@ def read_positions(path, name=None):
     try:
         with time_limit(READING_SECONDS):
             file = cdflib.CDF(str(path))
+            check_length(path)
             if "Pose" not in (variables := file.cdf_info().zVariables + file.cdf_info().rVariables):
                 raise DataError(f"{name}: has no variable Pose but {', '.join(variables) or 'none'}; {AGAIN}")
             facts = file.varinq("Pose")

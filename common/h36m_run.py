@@ -47,14 +47,18 @@ def find_all(path, source, subjects, allow_missing):
 
     DataError names what is missing, unless `allow_missing` and there is any; it is then listed.
     """
-    search, wanted = find(path, source, subjects), wanted_sequences(subjects)
-    missing = [key for key in wanted if key not in search.files]
+    search = find(path, source, subjects)
+    wanted, missing = search.wanted, [key for key in search.wanted if key not in search.files]
     if len(missing) == len(wanted):
         raise _nothing_found(path, source, search)
     if search.unread:
         print(f"INFO: not read, as their sequences are there without them: {_few(list(map(str, search.unread)))}")
     if search.others:
         print(f"INFO: not among the dataset's sequences, and not read: {_few(search.others)}")
+    renamed = [key for key in wanted if key not in wanted_sequences(subjects)]
+    if renamed:
+        print(f"INFO: of other trials than the owners' files, and taken under their own names: "
+              f"{_few(list(map(' '.join, renamed)))}")
     if search.nameless:
         print(f"INFO: nothing says whose these are, and they are not read: {_few(search.nameless)}")
     problems = [f"{archive}: {what}" for archive, what in search.damage.items()]
@@ -70,12 +74,12 @@ def find_all(path, source, subjects, allow_missing):
     return search
 
 
-def read_all(search, source, subjects, allow_missing):
+def read_all(search, source, allow_missing):
     """({subject: {action: (frames, 32, 3) float32 world metres}}, ["S5 Walking 1", ... what is left out]).
 
     DataError names what is damaged, unless `allow_missing`; it is then listed and left out.
     """
-    wanted = wanted_sequences(subjects)
+    wanted = search.wanted
     files = {key: search.files[key] for key in wanted if key in search.files}
     with progress(total=len(files), desc="positions", unit="sequence") as bar:
         poses, wrong = read(files, source, bar)

@@ -11,6 +11,7 @@ import numpy as np
 
 from common.archives import BLOCK, Member, check_member
 from common.h36m_names import (
+    BROKEN,
     PASSED_OVER,
     SOURCES,
     STRUCTURE,
@@ -47,12 +48,14 @@ class Found:
 class Search:
     """What is found: files {(subject, name): [Found]}, names that the dataset lacks, damage {archive: what is wrong}.
 
-    nameless: files of which nothing says whose they are; unread: archives of subjects that folders hold already.
+    wanted: [(subject, name)] of what is to be there, see `common.h36m_names.wanted_sequences`; nameless: files of which
+    nothing says whose they are; unread: archives of subjects that folders hold already.
     """
 
     files: dict = field(default_factory=dict)
     others: list = field(default_factory=list)
     damage: dict = field(default_factory=dict)
+    wanted: list = field(default_factory=list)
     nameless: list = field(default_factory=list)
     unread: list = field(default_factory=list)
 
@@ -174,11 +177,14 @@ def find(path, source, subjects):
         raise DataError(f"{path}: no such file or folder; it is to hold {SOURCES[source][1]} and so on")
     for above, file in archives:
         whose = None if file == path else subject_of((*above, archive_stem(file)))
-        missing = {subject for subject, name in wanted_sequences(subjects) if (subject, name) not in search.files}
+        missing = {key[0] for key in wanted_sequences(subjects, search.files) if key not in search.files}
         if whose in missing or (whose is None and missing):
             _search_archive(search, file, above, source, only)
         elif whose is None or whose in subjects:
             search.unread.append(file)
+    search.wanted = wanted_sequences(subjects, search.files)
+    unused = [key for key in search.files if key[0] in subjects and key not in BROKEN.union(search.wanted)]
+    search.others += [" ".join(key) for key in unused]
     return search
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from common.detections import person_keypoints, read_detections
 from common.humaneva_raw import CAMERAS, FIRST_FRAMES, RANGES, frame_offsets, runs_of
 from common.keypoints import LAYOUTS
+from common.people import fill_gaps
 from common.utils import DataError, progress
 
 VIDEO = re.compile(r"(?P<take>[A-Za-z]+[ _]\d+)[ _]?\((?P<camera>C[123])\)(\.[A-Za-z]\w{1,3})?(\.npz|\.json)?",
@@ -19,9 +20,10 @@ VIDEO = re.compile(r"(?P<take>[A-Za-z]+[ _]\d+)[ _]?\((?P<camera>C[123])\)(\.[A-
 PERSON = re.compile(r"S\d+", re.ASCII)
 COMPARED = tuple(f"{side}_{name}" for side in ("left", "right")
                  for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
-SHIFTS = (-1, 0, 1)
-BETTER = 0.8  # a shift is taken where the median distance to the labels is below this share of the one without
-FEWEST_COMPARED = 100  # frames of one camera
+SHIFTS = (0, -1)  # as published; and if the numbers were those of frames counted from 1, as MATLAB does
+FEWEST_COMPARED = 50  # frames of one camera
+OUTLIER, NEAR = 20, 40  # pixels: between a detection and its label; in the median, if they are of the same people
+SURE = 2  # standard errors by which a shift must be better
 UNLABELLED = "Unlabeled"
 SHOWN = 5  # names in an error
 
@@ -61,6 +63,14 @@ def find_videos(folder):
     return dict(sorted(found.items()))
 
 
+def _person_of(found):
+    """`person_keypoints`, but where nowhere two people were found it is always the one of these videos."""
+    if len(np.unique(found.frame)) < len(found.frame):
+        return person_keypoints(found)
+    keypoints, gaps = fill_gaps(found, np.arange(len(found.frame)))
+    return keypoints, [*found.notices, *gaps]
+
+
 def _detections_at(path):
     """The detections that a path named like a video stands for: the file itself, or what a folder holds; else None."""
     if path.is_file():
@@ -84,7 +94,7 @@ def read_videos(files):
         for name, cameras in files.items():
             for camera, path in sorted(cameras.items()):
                 found = read_detections(path)
-                keypoints, said = person_keypoints(found)
+                keypoints, said = _person_of(found)
                 videos.setdefault(name, {})[camera] = Video(path, keypoints)
                 notices += [line if str(path) in line else f"{path}: {line}" for line in said]
                 layouts.setdefault(found.layout, path)
@@ -96,15 +106,10 @@ def read_videos(files):
     return videos, next(iter(layouts)), notices
 
 
-def fitting_shift(videos, layout, labels, layout_labels):
-    """(shift of all videos, {shift: median pixels between detections and labels}): 0 unless another fits far better.
-
-    labels: `common.humaneva_raw.Labels`. A shift of 1: what is labelled is in the next frame of the video. The medians
-    are None where labels or joints are too few to tell.
-    """
+def _differences(videos, layout, labels, layout_labels):
+    """Yield {shift: detections - labels (frames, joints, 2)} of every chunk in every camera; all shifts alike."""
     names = LAYOUTS[layout].names(), LAYOUTS[layout_labels].names()
     ours, theirs = ([own.index(name) for name in COMPARED if all(name in known for known in names)] for own in names)
-    distances, compared = {shift: [] for shift in SHIFTS}, 0
     for subject, chunks in labels.frames.items():
         for chunk, (first, end) in chunks.items() if labels.views else ():
             name = subject.split("/")[1], take_of(chunk)
@@ -112,17 +117,41 @@ def fitting_shift(videos, layout, labels, layout_labels):
                 if camera not in videos.get(name, {}):
                     continue
                 keypoints, offset = videos[name][camera].keypoints, frame_offsets(*name)[number]
-                frames = np.arange(max(first, 1 - offset), min(end, len(keypoints) - 1 - offset))  # all shifts have
-                compared += len(frames)
-                true = labels.views[subject][chunk][number][frames - first][:, theirs]
-                for shift in SHIFTS:
-                    difference = keypoints[frames + offset + shift][:, ours] - true
-                    distances[shift].append(np.linalg.norm(difference, axis=-1).ravel())
-    if compared < FEWEST_COMPARED or not ours:
+                frames = np.arange(max(first, 1 - offset), min(end, len(keypoints) - offset))  # all shifts have
+                if len(frames) and ours:
+                    true = labels.views[subject][chunk][number][frames - first][:, theirs].astype(np.float64)
+                    yield {shift: keypoints[frames + offset + shift][:, ours] - true for shift in SHIFTS}
+
+
+def _misfits(difference):
+    """What is left of (frames, joints, 2) pixels but for each joint's constant part: joints are not quite the same
+    for detectors and labels. (joints,), the sum of squares, in which no frame counts beyond `OUTLIER`.
+    """
+    rest = np.linalg.norm(difference - np.median(difference, axis=0), axis=-1)
+    return (np.minimum(rest, OUTLIER) ** 2).sum(0)
+
+
+def fitting_shift(videos, layout, labels, layout_labels):
+    """(shift of all videos, {shift: median pixels between detections and labels}): 0 unless another fits better.
+
+    labels: `common.humaneva_raw.Labels`. A shift of -1: what is labelled is in the frame before.
+    Detections are off by more than people move in a frame; over all joints and chunks the right frame yet fits better.
+    The medians are None where labels or joints are too few to tell.
+    """
+    distances, misfits, compared = {shift: [] for shift in SHIFTS}, {shift: [] for shift in SHIFTS}, 0
+    for differences in _differences(videos, layout, labels, layout_labels):
+        compared += len(differences[0])
+        for shift, difference in differences.items():
+            distances[shift].append(np.linalg.norm(difference, axis=-1).ravel())
+            misfits[shift].append(_misfits(difference))
+    if compared < FEWEST_COMPARED:
         return 0, None
     medians = {shift: float(np.median(np.concatenate(parts))) for shift, parts in distances.items()}
-    best = min(medians, key=medians.get)
-    return (best if medians[best] < BETTER * medians[0] else 0), medians
+    misfits = {shift: np.concatenate(parts) for shift, parts in misfits.items()}
+    best = min(misfits, key=lambda shift: misfits[shift].sum())
+    gain = misfits[0] - misfits[best]  # of each joint in each chunk
+    sure = gain.sum() > SURE * gain.std() * np.sqrt(len(gain))
+    return (best if sure and medians[best] < NEAR else 0), medians
 
 
 def offsets_of(name, shift):

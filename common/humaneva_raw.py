@@ -26,7 +26,7 @@ RANGES = {
     "S3": {"Walking 1": (5, 448, 939), "Jog 1": (5, 401, 842), "ThrowCatch 1": (5, 493, 1027),
            "Gestures 1": (5, 533, 1102), "Box 1": (5, 512, 1021)},
 }
-# The video frame of C1, C2 and C3, counted from 1, that is the first synchronised one.
+# Frames of C1, C2 and C3 to skip: the video frame, counted from 0, that is the first synchronised one.
 FIRST_FRAMES = {
     "S1": {"Walking 1": (82, 81, 82), "Jog 1": (51, 51, 50), "ThrowCatch 1": (61, 61, 60), "Gestures 1": (45, 45, 44),
            "Box 1": (57, 57, 56)},
@@ -64,7 +64,7 @@ def frame_range(subject, take):
 
 def frame_offsets(person, take):
     """Of C1, C2 and C3: video frame = synchronised frame + offset, both from 0; 0 where it is not known."""
-    return [first - 1 for first in FIRST_FRAMES.get(person, {}).get(take, (1,) * len(CAMERAS))]
+    return list(FIRST_FRAMES.get(person, {}).get(take, (0,) * len(CAMERAS)))
 
 
 def runs_of(whole):

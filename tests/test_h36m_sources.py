@@ -2,6 +2,7 @@
 import io
 import tarfile
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import scipy.io
 from h36m_positions_runs import FRAMES, S1, prepare, refused
 
-from common.h36m_positions import read_hdf5, read_mat
+from common.h36m_names import wanted_sequences
+from common.h36m_positions import read_cdf, read_hdf5, read_mat
+from common.h36m_sources import find
 from common.synthetic_h36m import demo_positions, write_cdf
 from common.synthetic_h36m_poses import write_cdf_mat, write_h36m_positions
-from common.utils import DataError
+from common.utils import DataError, WriteError
 
 
 def spoiled(value):
@@ -114,3 +117,36 @@ def test_truncated_archives_are_refused(tmp_path, name, source, shares):
     [positions, _] = prepare(tmp_path / name, tmp_path / "whole", *S1, source=source)
     expected = demo_positions("S1", "Eating-1", 2).astype(np.float64) / 1000
     assert np.array_equal(positions["positions_3d"]["S1"]["Eating 2"], expected.astype(np.float32))
+
+
+def test_files_of_other_trials_are_an_actions_where_they_are_as_many(tmp_path):
+    names = {"S1": ("Eating 1", "Eating", "Walking-1", "TakingPhoto_1", "Photo", "Sitting", "Posing 1", "Posing 7"),
+             "S11": ("Phoning 1", "Phoning", "Directions 2", "Directions", "Smoking 2", "Smoking", "Smoking 1")}
+    for subject, files in names.items():
+        (tmp_path / subject).mkdir()
+        for name in files:
+            (tmp_path / subject / f"{name}.cdf").write_bytes(b"")
+    search, usual = find(tmp_path, "cdf", tuple(names)), wanted_sequences(names)
+    assert len(search.wanted) == len(usual) == 59
+    assert set(search.wanted) - set(usual) == {("S1", "Eating 1"), ("S1", "Posing 7"), ("S11", "Phoning 1"),
+                                               ("S11", "Phoning"), ("S11", "Directions 2")}
+    assert ("S11", "Directions") not in search.wanted and ("S1", "Sitting 2") in search.wanted
+    assert sorted(search.others) == ["S1 Sitting", "S11 Smoking 1"]
+    assert sum(key in search.files for key in search.wanted) == 12
+
+
+def test_a_cdf_file_that_lacks_its_last_byte_is_refused(tmp_path):
+    write_cdf(tmp_path / "pose.cdf", demo_positions("S1", "Walking-1", 3).reshape(3, 96))
+    content = (tmp_path / "pose.cdf").read_bytes()
+    assert len(read_cdf(content, "a.cdf")) == 3
+    with pytest.raises(DataError, match="a.cdf: damaged or truncated"):
+        read_cdf(content[:-1], "a.cdf")
+
+
+def test_a_full_disk_for_temporary_files_is_not_taken_for_damage(monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(WriteError, match="No space left on device.*TMPDIR"):
+        read_cdf(b"", "a.cdf")

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from humaneva_tree import FRAMES, NAME, assert_equal, jogging, prepare, refuses, true_poses, write_jogging
 
-from common import pose_data
+from common import humaneva_detections, humaneva_raw, pose_data
 from common.humaneva_raw import CAMERAS, RANGES, SUBJECTS, runs_of
 from common.keypoints import COCO_17_NAMES
 from common.safe_io import load_npz
+from common.synthetic_detections import people_of, write_detectron
 from common.synthetic_humaneva import (
     end_of_take,
     pixels,
@@ -86,9 +87,8 @@ def walk_for_alignment(folder, frames, **options):
     write_humaneva_detections(folder / "videos", 1, takes=("Walking 1",), unlabelled=(), people=("S1",), **options)
 
 
-@pytest.mark.parametrize("late", [-1, 1])
-def test_a_wrong_synchronisation_is_seen_by_the_labels(tmp_path, capsys, late):
-    walk_for_alignment(tmp_path, 40, noise=0, late=late)
+def test_a_wrong_synchronisation_is_seen_by_the_labels(tmp_path, capsys):
+    walk_for_alignment(tmp_path, 40, noise=0, late=(late := -1))
     flags = "-p", tmp_path / "labels", "--allow-missing", "--convert-2d", tmp_path / "videos", "-o", "net"
     found, kept = (prepare(tmp_path / "npz", *flags, *more)["data_2d_humaneva15_net"]["positions_2d"]["Validate/S1"]
                    ["Walking 1 chunk0"] for more in ((), ("--no-align",)))
@@ -105,7 +105,7 @@ def test_noise_does_not_shift_anything_and_too_little_to_compare_is_told(tmp_pat
     prepare(tmp_path / "npz", "-p", tmp_path / "labels", *flags)
     said = capsys.readouterr().out
     assert "px from the labels (median)" in said and "shifted" not in said
-    write_humaneva(tmp_path / "labels", 20, takes=("Walking 1",), subjects=("Validate/S1",), damaged=False)
+    write_humaneva(tmp_path / "labels", 16, takes=("Walking 1",), subjects=("Validate/S1",), damaged=False)
     prepare(tmp_path / "npz", "-p", tmp_path / "labels", *flags)
     assert "too few labelled frames" in capsys.readouterr().out
 
@@ -141,7 +141,7 @@ def test_missing_and_short_videos_are_named_with_their_numbers(raw, tmp_path, ca
     content = load_npz(path)
     short = {name: content[name][:300] for name in ("boxes", "keypoints")}
     np.savez_compressed(path, **short, metadata=np.array(dict(content["metadata"]), dtype=object))
-    refuses(tmp_path / "npz", flags, [str(path), "has 300 frames", "Train/S2 Jog 1 chunk0 needs its frames 497 to "])
+    refuses(tmp_path / "npz", flags, [str(path), "has 300 frames", "Train/S2 Jog 1 chunk0 needs its frames 498 to "])
     path.unlink()
     prepare(tmp_path / "npz", *flags, "--convert-3d")
     assert "no detections, and left out: S2 Jog 1 (C2)" in capsys.readouterr().out
@@ -169,3 +169,40 @@ def test_detections_that_do_not_fit_are_refused(raw, tmp_path):
     for frames in ({}, {"frames": np.array({"S1": {"Jog 1 chunk0": (3, 2)}}, dtype=object)}):
         np.savez_compressed(tmp_path / "data_3d_humaneva15.npz", positions_3d=np.array({}, dtype=object), **frames)
         refuses(tmp_path, convert, ["data_3d_humaneva15.npz", "which frames"])
+
+
+def moving_labels(frames=60):
+    """Labels of one camera in motion, and the same joints in a video of which the first 100 frames are skipped."""
+    time = np.arange(-100, frames + 9)[:, None, None] / 15
+    phase = np.random.default_rng(0).uniform(0, 6, (1, 15, 2))
+    points = (200 + 15 * np.arange(15)[:, None] + 20 * np.sin(time + phase)).astype(np.float32)
+    return humaneva_raw.Labels(15, {}, {"Train/S2": {"Jog 1 chunk0": [points[100 : 100 + frames]] * 3}},
+                               {"Train/S2": {"Jog 1 chunk0": (0, frames)}}), points
+
+
+@pytest.mark.parametrize("late", [0, -1])
+@pytest.mark.parametrize("noise, bias", [(0, 0), (3, 0), (4, 8)])
+def test_the_synchronisation_is_found_in_noise_and_with_joints_elsewhere(late, noise, bias):
+    labels, points = moving_labels()
+    rng = np.random.default_rng(1)
+    seen = points[-late:] + noise * rng.standard_normal(points[-late:].shape) + bias * rng.standard_normal((15, 2))
+    videos = {("S2", "Jog 1"): {camera: humaneva_detections.Video(None, seen) for camera in CAMERAS[:2]}}
+    assert humaneva_detections.fitting_shift(videos, "humaneva15", labels, "humaneva15")[0] == late
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_what_tells_nothing_of_the_synchronisation_leaves_it_as_published(still):
+    labels, points = moving_labels()
+    seen = points[99:100] + 3 * np.random.default_rng(1).standard_normal(points.shape) if still else np.broadcast_to(
+        np.arange(len(points), dtype=float)[:, None, None], points.shape)
+    videos = {("S2", "Jog 1"): {"C1": humaneva_detections.Video(None, seen)}}
+    assert humaneva_detections.fitting_shift(videos, "humaneva15", labels, "humaneva15")[0] == 0
+
+
+def test_the_only_one_found_in_a_frame_is_the_person_wherever_it_is(tmp_path):
+    keypoints = np.random.default_rng(0).uniform(0, 400, (9, 17, 2)).astype(np.float32)
+    (tmp_path / "S4").mkdir()
+    for camera in CAMERAS:
+        write_detectron(tmp_path / "S4" / f"Walking_2_({camera}).avi.npz", people_of([keypoints]), (640, 480))
+    videos, layout, _ = humaneva_detections.read_videos(humaneva_detections.find_videos(tmp_path))
+    assert layout == "coco" and np.array_equal(videos["S4", "Walking 2"]["C2"].keypoints, keypoints)

@@ -80,8 +80,8 @@ def test_training_begins_where_validation_ends():
     for take in TAKES:
         assert frame_range("Validate/S2", take)[1] == frame_range("Train/S2", take)[0]
         assert frame_range("Validate/S2", take)[0] == 5
-    assert frame_range("Train/S1", "Walking 1") == (590, 1203) and frame_offsets("S1", "Walking 1") == [81, 80, 81]
-    assert frame_offsets("S3", "Box 1") == frame_offsets("S4", "Combo 1") == [0, 0, 0]
+    assert frame_range("Train/S1", "Walking 1") == (590, 1203) and frame_offsets("S1", "Walking 1") == [82, 81, 82]
+    assert frame_offsets("S3", "Box 1") == [1, 1, 1] and frame_offsets("S4", "Combo 1") == [0, 0, 0]
 
 
 def test_chunks_are_the_runs_of_whole_frames_of_the_motion(made):
