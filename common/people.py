@@ -1,8 +1,9 @@
 """Who the main person of a video is, and what to do about the frames and joints that were not found.
 
 Where a file has no track ids, people are linked (`common.linking`). Tracks that follow each other in time, place and
-size are one person: an id that changed, a long occlusion; one that jumps is of several: an id that went over to somebody
-else. The main person is the one with the largest sum of box sizes over time, all the more who is there all the time.
+size are one person: an id that changed, a long occlusion. One that jumps is of several: an id that went over to
+somebody else. The main person is the one with the largest sum of box sizes over time; who is there all the time weighs
+more.
 """
 import numpy as np
 
