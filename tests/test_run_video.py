@@ -190,7 +190,7 @@ def test_detectors_that_cannot_be_are_refused(spec, words):
 
 def test_one_command_gives_what_two_commands_give(own, tmp_path):
     one = run_script("run_video.py", own / "clip.mp4", "--detections", own / "clip.json", "--evaluate", CHECKPOINT,
-                     "-arc", "3,3", "--output", tmp_path / "one.mp4", "--export", tmp_path / "one.npz", "--viz-size", 1,
+                     "--output", tmp_path / "one.mp4", "--export", tmp_path / "one.npz", "--viz-size", 1,
                      "--viz-downsample", 6)
     assert one.status == 0, one.err
     assert "2 people" in one.out and probe(tmp_path / "one.mp4").fps == pytest.approx(25 / 6, rel=1e-3)
@@ -198,7 +198,7 @@ def test_one_command_gives_what_two_commands_give(own, tmp_path):
                       "--data-dir", tmp_path)
     assert made.status == 0, made.err
     two = run_script("run_s-agcn.py", "-d", "custom", "-k", "mine", "--data-dir", tmp_path, "--evaluate", CHECKPOINT,
-                     "-arc", "3,3", "-ch", 16, "--render", "--viz-action", "custom", "--viz-subject", "clip.mp4",
+                     "--render", "--viz-action", "custom", "--viz-subject", own / "clip.mp4",
                      "--viz-video", own / "clip.mp4", "--viz-export", tmp_path / "two.npz", "--viz-output",
                      tmp_path / "two.gif", "--viz-size", 1, "--viz-limit", 2)
     assert two.status == 0, two.err
