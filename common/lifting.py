@@ -167,8 +167,8 @@ def widths_of(path, shapes, said):
     widths = said.get("filter_widths") or [3] * shapes["widths"]
     if not isinstance(widths, list | tuple) or not all(isinstance(width, int) and width > 0 for width in widths) or \
             len(widths) != shapes["widths"] or math.prod(widths) > 3**MOST_WIDTHS:
-        raise CheckpointError(f"{path}: tells of filter widths {str(widths)[:60]}, which its weights do not have; get it "
-                              "again from its author")
+        raise CheckpointError(f"{path}: tells of filter widths {str(widths)[:60]}, which its weights do not have; get "
+                              "it again from its author")
     named = re.match(r"\d+_.*?_(\d+)_", Path(path).name)
     if not said and named and int(named[1]) != math.prod(widths):
         raise CheckpointError(f"{path}: its name tells of {named[1]} frames, which are not {shapes['widths']} filter "

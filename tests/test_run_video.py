@@ -1,19 +1,18 @@
-"""A user's own video in one command: rates, rotation, detectors, and the same as in two commands."""
+"""A user's own video in one command: rates, rotation, and the same as in two commands."""
 import struct
 
 import numpy as np
 import pytest
 from conftest import ROOT, run_script
 
-from common import detector
-from common.detections import person_keypoints, read_detections
+from common.detections import read_detections
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_KEPT, LAYOUTS
 from common.own_video import OwnVideo, on_frames, open_video, turned, upright
 from common.resampling import at_network_rate, interpolate, steady_rate
 from common.synthetic_detections import people_of, write_alphapose, write_detectron
 from common.synthetic_video import detected, motion_at
-from common.utils import CheckpointError, DataError, UsageError
+from common.utils import CheckpointError, DataError
 from common.video import frame_times, open_writer, probe, quarter_turns
 
 SIZE = (1000, 1002)  # of the camera that the demo people are seen by
@@ -144,46 +143,6 @@ def test_every_frame_of_the_video_has_its_detections():
     for seen in (40, 9):
         with pytest.raises(DataError, match="20 frames, and its detections"):
             on_frames(keypoints[:seen], video, True)
-
-
-# ---- detectors
-
-def test_a_python_function_or_class_is_a_detector(own, tmp_path):
-    code = tmp_path / "mine.py"
-    code.write_text("import numpy as np\n"
-                    "def people(frame):\n"
-                    "    assert frame.dtype == np.uint8 and frame.shape[2] == 3\n"
-                    "    return np.full((2, 17, 3), frame.mean() + 1)\n"
-                    "class Finder:\n"
-                    "    def __call__(self, frame):\n"
-                    "        return np.full((1, 17, 2), frame.mean() + 1), np.ones((1, 17))\n"
-                    "def sometimes(frame):\n"
-                    "    return None if frame.mean() < 2 else np.ones((17, 2)) * frame.shape[0]\n"
-                    "def strange(frame):\n"
-                    "    return np.ones((3, 3, 3, 3))\n"
-                    "def nobody(frame):\n"
-                    "    return []\n"
-                    "number = 3\n")
-    found = detector.detect(film(tmp_path / "a.mp4", 5), detector.load_detector(f"{code}:people"))
-    assert found.layout == "coco" and found.frames == 5 and found.size == (100, 80)
-    assert found.keypoints.shape == (10, 17, 2) and found.frame.tolist() == sorted(list(range(5)) * 2)
-    single = detector.detect(tmp_path / "a.mp4", detector.load_detector(f"{code}:Finder"))
-    np.testing.assert_array_equal(single.keypoints, found.keypoints[::2])
-    gaps = detector.detect(tmp_path / "a.mp4", detector.load_detector(f"{code}:sometimes"))
-    assert len(person_keypoints(gaps)[0]) == 5 and gaps.frame[0] > 0
-    for name, error, words in (("strange", DataError, "frame 0"), ("nobody", DataError, "nobody in 5"),
-                               ("number", UsageError, "cannot be called"), ("gone", UsageError, "has no gone")):
-        with pytest.raises(error, match=words):
-            detector.detect(tmp_path / "a.mp4", detector.load_detector(f"{code}:{name}"))
-
-
-@pytest.mark.parametrize("spec, words", [
-    ("models/det.onnx,models/pose.onnx", "not downloaded"), ("no_such_module_here:find", "cannot be imported"),
-    ("gone.py:find", "no such file"), ("yolo", "module:function"), ("numpy:", "module:function"),
-])
-def test_detectors_that_cannot_be_are_refused(spec, words):
-    with pytest.raises(UsageError, match=words):
-        detector.load_detector(spec)
 
 
 # ---- the script
