@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.resampling import interpolate
+from common.resampling import interpolate, steady_rate
 from common.utils import DataError
 from common.video import frame_times, probe, quarter_turns
 
@@ -74,19 +74,20 @@ def on_frames(keypoints, video, every_frame_listed):
     """(keypoints (N, J, 2) of the video's N frames, [notices]) out of those of T detected frames.
 
     every_frame_listed: the detector's file tells of frames without people too, so that T is how many it saw. Programs
-    differ by a frame or two at the end; some see a video of uneven frames at a steady rate. DataError where T and N
-    cannot be of one video.
+    differ by a frame or two at the end, one may have seen a part only, or the video be a part; some see a video of
+    uneven frames at a steady rate. DataError where T and N cannot be of one video.
     """
     seen, frames = len(keypoints), len(video.times)
     if seen == frames:
         return keypoints, []
-    if seen - FEW <= frames and (frames - seen <= FEW or not every_frame_listed):
+    if (every_frame_listed or seen > frames + FEW) and not 0.5 < seen / frames < 2:
+        raise DataError(f"{video.path} has {frames} frames, and its detections {seen}; are they of this video?")
+    if abs(seen - frames) <= FEW or seen < frames and not every_frame_listed or steady_rate(video.times) is not None:
         missing = f"the last {frames - seen} frames have no detections: held" if frames > seen else \
             f"the detections' last {seen - frames} frames are left out"
-        return keypoints[np.minimum(np.arange(frames), seen - 1)], [f"{video.path} has {frames} frames, its detections "
-                                                                    f"{seen}; {missing}"]
-    if not 0.5 < seen / frames < 2:
-        raise DataError(f"{video.path} has {frames} frames, and its detections {seen}; are they of this video?")
+        doubted = "WARNING: " if every_frame_listed and abs(seen - frames) > FEW else ""
+        return keypoints[np.minimum(np.arange(frames), seen - 1)], [
+            f"{doubted}{video.path} has {frames} frames, its detections {seen}; {missing}"]
     at = np.linspace(0, video.times[-1], seen)
     return interpolate(keypoints, at, video.times), [f"{video.path} has {frames} frames, its detections {seen}: they "
                                                      "are spread evenly over its length"]

@@ -134,8 +134,8 @@ def test_onnx_models_that_do_not_do_are_refused_before_the_video_is_read(models)
     (models.path / "boxes" / "second.onnx").write_text("boxes")
     for spec, error, words in (
             ("bad.onnx", DataError, r"bad.onnx: is damaged or not an ONNX model \(INVALID_PROTOBUF\)"),
-            ("boxes/boxes.onnx", UsageError, "finds people but no joints"), ("boxes", UsageError, "are both models for"),
-            ("", UsageError, "has no .onnx file")):
+            ("boxes/boxes.onnx", UsageError, "finds people but no joints"),
+            ("boxes", UsageError, "are both models for"), ("", UsageError, "has no .onnx file")):
         folder = models.path / "nothing"
         folder.mkdir(exist_ok=True)
         with pytest.raises(error, match=words):

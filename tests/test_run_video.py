@@ -138,8 +138,13 @@ def test_every_frame_of_the_video_has_its_detections():
         placed, notices = on_frames(keypoints[:seen], video, True)
         assert len(placed) == 20 and len(notices) == 1 and (placed[:18, 0, 0] == np.arange(18)).all()
     assert len(on_frames(keypoints[:12], video, False)[0]) == 20  # nobody was seen after the twelfth
-    stretched = on_frames(keypoints[:30], video, True)[0]
-    np.testing.assert_allclose(stretched[:, 0, 0], np.linspace(0, 29, 20))
+    for seen in (15, 30):  # the detector saw a part, or the video is one
+        placed, notices = on_frames(keypoints[:seen], video, True)
+        assert (placed[:, 0, 0] == np.arange(20).clip(max=seen - 1)).all() and notices[0].startswith("WARNING")
+    uneven = np.cumsum([0, *[0.02, 0.06] * 9, 0.3])
+    spread, notices = on_frames(keypoints[:30], OwnVideo("a.mp4", (10, 10), uneven, 25, 0), True)
+    np.testing.assert_allclose(spread[:, 0, 0], uneven / uneven[-1] * 29, rtol=1e-5)
+    assert "spread evenly" in notices[0]
     for seen in (40, 9):
         with pytest.raises(DataError, match="20 frames, and its detections"):
             on_frames(keypoints[:seen], video, True)
