@@ -37,6 +37,8 @@ def test_a_python_function_or_class_is_a_detector(tmp_path):
                     "    return []\n"
                     "def failing(frame):\n"
                     "    raise RuntimeError('no luck')\n"
+                    "def leaving(frame):\n"
+                    "    raise SystemExit(0)\n"
                     "number = 3\n")
     found = detector.detect(film(tmp_path / "a.mp4", 5), detector.load_detector(f"{code}:people"))
     assert found.layout == "coco" and found.frames == 5 and found.size == (100, 80)
@@ -46,10 +48,25 @@ def test_a_python_function_or_class_is_a_detector(tmp_path):
     gaps = detector.detect(tmp_path / "a.mp4", detector.load_detector(f"{code}:sometimes"))
     assert len(person_keypoints(gaps)[0]) == 5 and gaps.frame[0] > 0
     for name, error, words in (("strange", DataError, "frame 0"), ("nobody", DataError, "nobody in 5"),
-                               ("failing", DataError, "RuntimeError: no luck"),
+                               ("failing", DataError, "RuntimeError: no luck"), ("leaving", DataError, "SystemExit"),
                                ("number", UsageError, "cannot be called"), ("gone", UsageError, "has no gone")):
         with pytest.raises(error, match=words):
             detector.detect(tmp_path / "a.mp4", detector.load_detector(f"{code}:{name}"))
+
+
+def test_people_are_understood_in_the_forms_that_detectors_give_them():
+    poses, scores = np.random.default_rng(0).uniform(1, 9, (2, 17, 2)), np.full((2, 17), 0.5)
+    both = np.concatenate([poses, scores[..., None]], axis=-1)
+    for form in (both, both.tolist(), list(both), (poses, scores), [poses, scores], (poses.tolist(), scores[..., None]),
+                 {"keypoints": poses, "scores": scores}, [{"keypoints": pose} for pose in both],
+                 [{"keypoints": pose, "keypoint_scores": score} for pose, score in zip(poses, scores, strict=True)]):
+        found = detector.people_of(form)
+        np.testing.assert_allclose(found[0], poses, rtol=1e-6)
+        assert (found[1] == 0.5).all()
+    for nobody in (None, [], (), np.zeros((0, 17, 3)), (np.zeros((0, 17, 2)), np.zeros((0, 17)))):
+        assert len(detector.people_of(nobody)[0]) == 0
+    with pytest.raises(ValueError, match="a dict of boxes, without `keypoints`"):
+        detector.people_of({"boxes": []})
 
 
 @pytest.mark.parametrize("spec, words", [

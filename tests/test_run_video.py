@@ -191,7 +191,10 @@ def test_what_does_not_fit_is_one_line(own, tmp_path):
     run_script(*given, ROOT / "tests/golden/32_gt_27_supervised_epoch_5.bin").assert_fails(4, "17 joints")
     run_script(*given, "gone.bin").assert_fails(4, "checkpoint/h36m/gone.bin")
     run_script(*given, CHECKPOINT, "--person", 7).assert_fails(2, "7")
-    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    written = run_script(*shared[:-1], tmp_path / "file" / "a.mp4", *given[-3:], CHECKPOINT)
+    written.assert_fails(3, "cannot be written")  # and nothing was lifted before
+    assert "lifting" not in written.out and [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_checkpoint_tells_its_network(tmp_path):
