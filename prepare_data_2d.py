@@ -86,7 +86,7 @@ def placed(args, video, keypoints, detections):
     """(keypoints (T, J, 2) of the video's frames in its upright picture, its (width, height), [notices])."""
     if video is not None:
         keypoints, notices = on_frames(keypoints, video, detections.file_format in EVERY_FRAME_LISTED)
-        keypoints, size, more = upright(keypoints, detections.size, video)
+        keypoints, size, more = upright(keypoints, detections.size, video, detections.layout)
         return keypoints, size, [*notices, *more]
     size = args.size or detections.size
     if size is None:

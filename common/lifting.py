@@ -67,7 +67,7 @@ class LiftingData:
 
     def files(self, args):
         """<channels>_<keypoints>_<frames>_...; many users put checkpoints into `checkpoint/`, the demo has its own."""
-        elsewhere = ["checkpoint"] + (["checkpoint/demo"] if args.dataset == "demo" else [])
+        elsewhere = ["checkpoint"] + (["checkpoint/demo"] if args.dataset in ("demo", "custom") else [])
         return RunFiles(args.checkpoint, f"{args.channels}_{args.keypoints}_{math.prod(args.architecture)}", elsewhere)
 
     def measure(self, prediction, sequence):

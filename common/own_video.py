@@ -1,9 +1,10 @@
 """A user's own video and the detections in it: which pixels, which frames and which times belong together."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from common.keypoints import LAYOUTS
 from common.resampling import interpolate, steady_rate
 from common.utils import DataError
 from common.video import frame_times, probe, quarter_turns
@@ -38,13 +39,18 @@ def turned(keypoints, size, turns):
     return keypoints
 
 
-def upright(keypoints, told, video):
+def upright(keypoints, told, video, layout=None):
     """(keypoints (T, J, 2) in the picture as it is shown, its size, [notices]).
 
-    told: the (width, height) that the detections give, or None. A detector that ignores how a phone was held sees the
-    stored picture, which lies on its side; one may also have seen the video at another size.
+    told: the (width, height) that the detections give, or None; layout: of the joints. A detector that ignores how a
+    phone was held sees the stored picture, which lies on its side or stands on its head; one may also have seen the
+    video at another size.
     """
     size = video.size
+    if video.turns == 2 and _on_their_heads(keypoints, layout):
+        keypoints, told, more = upright(turned(keypoints, told or size, 2), told, replace(video, turns=0))
+        return keypoints, told, [f"{video.path} is filmed upside down, and its detections as well: they are turned "
+                                 "upright", *more]
     outside = _outside(keypoints, size)
     if told is None and video.turns % 2 and outside > _outside(keypoints, size[::-1]):
         told = size[::-1]
@@ -68,6 +74,17 @@ def upright(keypoints, told, video):
 def _outside(keypoints, size):
     """The share of the joints that lie outside a picture of this size."""
     return ((keypoints < 0) | (keypoints > np.array(size))).any(axis=-1).mean()
+
+
+def _on_their_heads(keypoints, layout):
+    """Whether people (T, J, 2) stand upside down most of the time: no size tells of half a turn."""
+    names = LAYOUTS[layout].names() if layout else []
+    if "left_hip" not in names or "left_shoulder" not in names:
+        return False
+    shoulders, hips = (keypoints[:, [names.index(f"{side}_{joint}") for side in ("left", "right")]].mean(axis=1)
+                       for joint in ("shoulder", "hip"))
+    trunk = hips - shoulders
+    return bool(np.median(trunk[:, 1]) < -np.median(np.abs(trunk[:, 0])))
 
 
 def on_frames(keypoints, video, every_frame_listed):

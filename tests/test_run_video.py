@@ -121,6 +121,15 @@ def test_a_video_filmed_sideways_is_shown_upright_and_so_are_its_detections(tmp_
     assert np.abs(turned(np.array([[95.5, 0.5]]), (96, 64), video.turns)[0] - (column + 0.5, row + 0.5)).max() < 1e-9
 
 
+def test_detections_in_a_video_that_is_stored_upside_down_are_told_by_their_people():
+    video = OwnVideo("a.mp4", (1000, 1002), np.arange(5) / 25, 25, 2)
+    motion = detected(motion_at(np.arange(5) / 25), "coco", noise=0)
+    np.testing.assert_array_equal(upright(motion, None, video, "coco")[0], motion)
+    placed, size, notices = upright(np.array(SIZE) / 2 - motion / 2, (500, 501), video, "coco")
+    np.testing.assert_allclose(placed, motion, atol=1e-3)
+    assert size == SIZE and "upside down" in notices[0] and "scaled" in notices[1]
+
+
 def test_detections_of_a_smaller_copy_are_scaled_and_those_of_another_video_refused():
     video = OwnVideo("a.mp4", (200, 100), np.arange(5) / 25, 25, 0)
     placed, _, notices = upright(np.full((5, 2, 2), 10.0), (100, 50), video)
