@@ -165,6 +165,42 @@ def measure_render(args):
     return {"ours": statistics.median(speeds), "unit": "frames a second"}
 
 
+def measure_own_video(args):
+    """What ten times as many frames add to the peak memory of run_video.py, and its speed from video to video."""
+    from common.synthetic_detections import people_of, write_detectron
+    from common.synthetic_video import detected, motion_at
+    from common.video import open_writer
+
+    def run(folder, frames):
+        times = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.05, frames))  # an uneven frame rate
+        path = Path(folder) / f"{frames}.mp4"
+        with open_writer(path, 30, 500, 501, times=times) as writer:
+            for number in range(frames):
+                writer.write(np.full((501, 500, 3), number % 256, np.uint8))
+        write_detectron(f"{path}.npz", people_of([detected(motion_at(times), "coco") / 2]), (500, 501))
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", OWN_VIDEO, str(path)], check=True, cwd=ROOT, text=True,
+                              stdout=subprocess.PIPE)
+        return 1000 * float(done.stdout.split()[-1]), frames / (time.perf_counter() - start)
+
+    few = 30 if args.quick else 1200
+    with tempfile.TemporaryDirectory() as folder:
+        (short, _), (long, speed) = run(folder, few), run(folder, 10 * few)
+    return {"ours": long - short, "unit": "MB more at most",
+            "note": f"{short:.0f} MB for {few} frames, {long:.0f} for {10 * few}; {speed:.0f} frames a second"}
+
+
+OWN_VIDEO = """
+import runpy, sys
+from benchmark import peak_gigabytes
+path = sys.argv[1]
+sys.argv = ["run_video.py", path, "--detections", path + ".npz", "--output", path + "_3d.mp4", "--viz-size", "2",
+            "--evaluate", "checkpoint/demo/16_gt_9_supervised.bin"]
+runpy.run_path("run_video.py", run_name="__main__")
+print(peak_gigabytes())
+"""
+
+
 def attention_pair(side):
     """ContextPose's context attention, (plain, ours) with the same weights, and a volume of side^3 voxels for them."""
     from plain_context_attention import PlainAttentionConv3D
@@ -231,6 +267,7 @@ def peak_gigabytes():
 
 # name: (function, its arguments)
 ROWS = {"windows": (measure_windows, {}), "memory": (measure_memory, {}), "render": (measure_render, {}),
+        "own-video": (measure_own_video, {}),
         "attention-forward": (measure_attention, {"train": False}),
         "attention-train": (measure_attention, {"train": True}),
         "attention-memory": (measure_attention_memory, {})} | {

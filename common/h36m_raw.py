@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import threading
+import zlib
 
 import numpy as np
 
@@ -126,8 +127,8 @@ class OtherShape(DataError):
 
 
 def check_shape(shape, kind, where):
-    """`OtherShape` unless so many numbers of this kind can be joint positions: (frames, 96) or (1, frames, 96)."""
-    sizes = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    """`OtherShape` unless so many numbers of this kind can be joint positions: (frames, 96), with axes of 1 before."""
+    sizes = shape[-2:] if all(size == 1 for size in shape[:-2]) else shape
     if len(sizes) != 2 or sizes[1] != 3 * JOINTS or kind not in "iuf":
         numbers = "" if kind in "iuf" else ", and no numbers"
         raise OtherShape(f"{where} has the shape {tuple(shape)}{numbers}, not (1, frames, {3 * JOINTS}); {AGAIN}")
@@ -136,7 +137,7 @@ def check_shape(shape, kind, where):
 
 
 def as_poses(values, where):
-    """Values (frames, 96) or (1, frames, 96) as poses (frames, 32, 3), float32; DataError where they cannot be.
+    """Values (frames, 96), also with axes of 1 before, as poses (frames, 32, 3), float32; DataError if they cannot be.
 
     where: what the error begins with, `FILE: VARIABLE`.
     """
@@ -150,6 +151,26 @@ def as_poses(values, where):
         what = f"{value:g} mm" if np.isfinite(value) else "not finite"
         raise DataError(f"{path}: {what} at frame {frame} (the first is 0), joint {joint}; {AGAIN}")
     return poses
+
+
+def _unpacked(content):
+    """The bytes of a gzip stream. ValueError where they are more than any sequence's: a few may fill the memory."""
+    stream = zlib.decompressobj(wbits=31)
+    unpacked = stream.decompress(content, LARGEST_FILE)
+    if not stream.eof:
+        raise ValueError("packed data that end early, or are more than any sequence")
+    return unpacked
+
+
+@contextlib.contextmanager
+def _unpacking_little(cdfread):
+    """Let cdflib's module unpack by `_unpacked`; by itself it takes what comes."""
+    before = cdfread.gzip_inflate
+    cdfread.gzip_inflate = _unpacked
+    try:
+        yield
+    finally:
+        cdfread.gzip_inflate = before
 
 
 def check_length(path):
@@ -177,7 +198,7 @@ def read_positions(path, name=None):
     """
     cdflib, name = require("cdflib", "cdflib"), name or path
     try:
-        with time_limit(READING_SECONDS):
+        with time_limit(READING_SECONDS), _unpacking_little(cdflib.cdfread):
             file = cdflib.CDF(str(path))
             check_length(path)
             if "Pose" not in (variables := file.cdf_info().zVariables + file.cdf_info().rVariables):

@@ -137,9 +137,9 @@ def _misfits(difference):
 def fitting_shift(videos, layout, labels, layout_labels):
     """(shift of all videos, {shift: median pixels between detections and labels}): 0 unless another fits better.
 
-    labels: `common.humaneva_raw.Labels`. A shift of -1: what is labelled is in the frame before.
-    Detections are off by more than people move in a frame; over all joints and chunks the right frame yet fits better.
-    The medians are None where labels or joints are too few to tell.
+    labels: `common.humaneva_raw.Labels`. A shift of -1: what is labelled is in the frame before. Detections are off by
+    more than people move in a frame; over all joints and chunks the right frame yet fits better. The medians are None
+    where labels or joints are too few to tell.
     """
     distances, misfits, compared = {shift: [] for shift in SHIFTS}, {shift: [] for shift in SHIFTS}, 0
     for differences in _differences(videos, layout, labels, layout_labels):

@@ -146,6 +146,8 @@ def read_take(path):
     poses, views = read_variables(path)
     if poses.ndim != 3 or poses.shape[1] not in JOINTS or poses.shape[2] != 3:
         raise DataError(f"{path}: poses_3d has the shape {poses.shape}, not (frames, 15 or 20, 3); {AGAIN}")
+    if not len(poses):
+        raise DataError(f"{path}: holds no frames; {AGAIN}")
     expected = (len(CAMERAS), *poses.shape[:2], 2)
     if views.shape != expected and views.swapaxes(0, min(1, views.ndim - 1)).shape == expected:
         views = views.swapaxes(0, 1)  # frames before cameras

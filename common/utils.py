@@ -154,12 +154,12 @@ def atomic_path(path):
     The bytes are flushed to the disk before the rename: a kill at any moment leaves the old file or the new one.
     The temporary name keeps the suffix, for writers that choose their format by it.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
@@ -171,4 +171,5 @@ def atomic_path(path):
         reason = error.strerror or error
         raise WriteError(f"{path}: could not be written ({reason}); free space or choose another place") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

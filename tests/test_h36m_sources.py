@@ -1,5 +1,7 @@
 """Human3.6M's positions in unusual, damaged and hostile files."""
+import gzip
 import io
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -39,7 +41,7 @@ def test_matlab_files_of_every_kind_give_the_same_poses():
     motion, files = demo_positions("S1", "Walking-1", 5), []
     flat = motion.reshape(5, 96)
     cell = np.empty((1, 1), dtype=object)
-    for value in (flat, flat[None], flat.astype(np.float64)):
+    for value in (flat, flat[None], flat[None, None].astype(np.float64)):
         cell[0, 0] = value
         for content in ({"data": cell}, {"first": 1.0, "data": value}):
             for compress in (False, True):
@@ -141,6 +143,17 @@ def test_a_cdf_file_that_lacks_its_last_byte_is_refused(tmp_path):
     assert len(read_cdf(content, "a.cdf")) == 3
     with pytest.raises(DataError, match="a.cdf: damaged or truncated"):
         read_cdf(content[:-1], "a.cdf")
+
+
+def test_a_cdf_file_that_unpacks_to_more_than_a_sequence_is_refused():
+    def packed(content):  # as a whole: the magic numbers, the packed file, how it is packed
+        stream = gzip.compress(content)
+        header = struct.pack(">qiqqi", 32 + len(stream), 10, 40 + len(stream), len(content), 0)
+        return b"\xcd\xf3\0\1\xcc\xcc\0\1" + header + stream + struct.pack(">qiiiii", 28, 11, 5, 0, 1, 9)
+
+    for size, words in ((100, "damaged or truncated"), ((1 << 25) + 1, "more than any sequence")):
+        with pytest.raises(DataError, match=f"a.cdf: .*{words}"):
+            read_cdf(packed(bytes(size)), "a.cdf")
 
 
 def test_a_full_disk_for_temporary_files_is_not_taken_for_damage(monkeypatch):

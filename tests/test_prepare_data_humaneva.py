@@ -192,6 +192,7 @@ DAMAGE = {
     "one view, flat": ("poses_2d", np.ravel, ["poses_2d", "shape"]),
     "text": ("poses_2d", lambda views: "nothing", ["poses_2d holds no numbers"]),
     "complex": ("poses_3d", lambda poses: poses * 1j, ["poses_3d holds no numbers"]),
+    "no frame": ("poses_3d", lambda poses: poses[:0], ["holds no frames"]),
     "no variable": ("poses_2d", lambda views: None, ["no variable poses_2d"]),
 }
 
