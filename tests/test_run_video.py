@@ -207,7 +207,7 @@ def test_what_does_not_fit_is_one_line(own, tmp_path):
 
 
 def test_the_checkpoint_tells_its_network(tmp_path):
-    from common.lifting import model_of
+    from common.lifting import model_of, widths_of
 
     model = model_of(CHECKPOINT, "body25", [3, 3])
     assert (model.receptive_field(), model.num_joints_in, model.input_layout) == (9, 25, "body25")
@@ -217,6 +217,9 @@ def test_the_checkpoint_tells_its_network(tmp_path):
     assert model_of(renamed).receptive_field() == 9  # ours say themselves what they are
     with pytest.raises(CheckpointError, match="filter widths|builds no network|another network"):
         model_of(CHECKPOINT, None, [3, 3, 3])
+    for widths in ([3], [3, 3**9], [3, "3"], "33", [3.0, 3]):  # what its weights do not have, or no memory holds
+        with pytest.raises(CheckpointError, match="tells of filter widths"):
+            widths_of(CHECKPOINT, {"widths": 2}, {"filter_widths": widths})
 
 
 def test_detections_of_a_detectron_file_fit_their_video(own, tmp_path):
