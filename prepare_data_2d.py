@@ -1,13 +1,15 @@
-"""Prepare 2D detections of any common detector, of a user's own videos or of Human3.6M's, for lifting.
+"""Prepare 2D detections of any common detector, of a user's own videos, Human3.6M's or HumanEva's, for lifting.
 
     python prepare_data_2d.py -i clip.mp4.npz -o clip                       # Detectron or Detectron2 (VideoPose3D's)
     python prepare_data_2d.py -i openpose_output/ -o clip --video clip.mp4  # a folder of OpenPose's JSON files
     python prepare_data_2d.py -i alphapose-results.json -o clip --size 1920x1080
     python prepare_data_2d.py -i results_clip.json -o clip --video clip.mp4 --person 2       # MMPose, COCO results
     python prepare_data_2d.py -i PATH -d h36m -o detectron_pt_coco          # PATH: S1/Walking 1.54138969.mp4.npz ...
+    python prepare_data_2d.py -i PATH -d humaneva15 -o detectron_pt_coco    # PATH: S1/Walking_1_(C1).avi.npz ...
 
-The result is data/data_2d_custom_NAME.npz or data/data_2d_h36m_NAME.npz. Of several people the main one is taken, the
-largest over time; frames without it are interpolated. `python prepare_data_humaneva.py --convert-2d` is for HumanEva.
+The result is data/data_2d_custom_NAME.npz, data/data_2d_h36m_NAME.npz or data/data_2d_humaneva15_NAME.npz. Of several
+people the main one is taken, the largest over time; frames without it are interpolated. HumanEva's detections are cut
+to the chunks of its labels, which `python prepare_data_humaneva.py --convert-3d` makes before.
 """
 import argparse
 import dataclasses
@@ -38,7 +40,7 @@ def get_args():
     parser.add_argument("-i", "--input", type=Path, required=True, metavar="PATH",
                         help="detections: a file, an OpenPose folder, or a folder of several videos' detections")
     parser.add_argument("-o", "--output", required=True, metavar="NAME",
-                        help="the result is data_2d_custom_NAME.npz or data_2d_h36m_NAME.npz; -k NAME uses it")
+                        help="the result is data_2d_<dataset>_NAME.npz; -k NAME uses it")
     parser.add_argument("--format", choices=FORMATS, default="auto",
                         help="of the detections (default: told by content)")
     parser.add_argument("-d", "--dataset", choices=DATASETS, default="auto",
@@ -58,7 +60,7 @@ def get_args():
     parser.add_argument("--force", action="store_true", help="write the file anew where it exists")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args()
-    args.output = re.sub(r"^data_2d_(custom|h36m)_(.+)$", r"\2", args.output.removesuffix(".npz"))
+    args.output = re.sub(r"^data_2d_(custom|h36m|humaneva15)_(.+)$", r"\2", args.output.removesuffix(".npz"))
     if args.video is not None and args.size is not None:
         raise UsageError("--size does not apply to --video, which tells it; leave one out")
     if not re.fullmatch(r"[^/\\\0]+", args.output):
@@ -84,7 +86,7 @@ def placed(args, video, keypoints, detections):
     """(keypoints (T, J, 2) of the video's frames in its upright picture, its (width, height), [notices])."""
     if video is not None:
         keypoints, notices = on_frames(keypoints, video, detections.file_format in EVERY_FRAME_LISTED)
-        keypoints, size, more = upright(keypoints, detections.size, video)
+        keypoints, size, more = upright(keypoints, detections.size, video, detections.layout)
         return keypoints, size, [*notices, *more]
     size = args.size or detections.size
     if size is None:
@@ -166,32 +168,51 @@ def at_least(detections, frames, sequence):
                     "detect in the whole video")
 
 
+# --- HumanEva ---
+
+def prepare_humaneva(args):
+    """Write the detections in HumanEva's videos, and return the command that uses them."""
+    from common.humaneva_run import convert_detections, load_converted, next_command
+
+    if args.to == "h36m":
+        raise UsageError("--to h36m: HumanEva's network takes COCO's joints or its own; leave it out or use --to coco")
+    if args.output == "gt":
+        raise UsageError("-o gt: that is how HumanEva's labels are called; give another name")
+    labels = load_converted(args.data_dir)
+    convert_detections(args.input, args.output, labels, args.data_dir, force=args.force,
+                       to="keep" if args.to == "auto" else args.to, file_format=args.format, layout=args.layout,
+                       first_frame=args.first_frame)
+    return next_command(labels, args.output, args.data_dir)
+
+
 # --- all of it ---
 
 def check_flags(args, dataset, videos):
-    if dataset == "humaneva15":
-        raise UsageError("HumanEva's detections are cut to the chunks of its labels: use prepare_data_humaneva.py "
-                         f"--convert-2d {args.input} -o {args.output}")
     single = {"--person": args.person, "--video": args.video}
-    if dataset == "h36m":
+    if dataset != "custom":
         single |= {"--size": args.size, "--fps": args.fps}
     if videos == 1 and dataset == "custom":
         return
+    held = {"h36m": "Human3.6M's", "humaneva15": "HumanEva's"}.get(dataset, videos)
     for flag, value in single.items():
         if value is not None:
-            raise UsageError(f"{flag} applies to one video of one's own, and {args.input} holds {videos}; leave it out")
+            raise UsageError(f"{flag} applies to one video of one's own, and {args.input} holds {held}; leave it out")
 
 
 def main(args):
     dataset = args.dataset
     if dataset == "auto":
         dataset = dataset_of(args.input)
+    if dataset == "humaneva15":
+        check_flags(args, dataset, 0)
+        print(prepare_humaneva(args))
+        return
     if dataset == "h36m":
         found, others = find_h36m(args.input)
         paths = [path for views in found.values() for path in views]
     else:
-        found = {} if dataset == "humaneva15" else find_videos(args.input, args.format)
-        paths, others = list(found.values()), []
+        found, others = find_videos(args.input, args.format), []
+        paths = list(found.values())
     check_flags(args, dataset, len(paths))
     if args.video is not None:
         found = {args.video.name: paths[0]}

@@ -9,7 +9,6 @@ joints. Runs of whole frames become chunks. Detections of frames without labels 
 Source: Sigal et al., IJCV 2010.
 """
 import argparse
-import json
 import re
 from pathlib import Path
 
@@ -17,23 +16,10 @@ import numpy as np
 
 from common.archives import state_of
 from common.flags import OneLineParser
-from common.humaneva_raw import (
-    CAMERAS,
-    JOINTS,
-    SUBJECTS,
-    Labels,
-    all_takes,
-    find_root,
-    find_takes,
-    layout_metadata,
-    read_labels,
-)
-from common.prepared import is_made, write
-from common.safe_io import load_npz
+from common.humaneva_raw import SUBJECTS, all_takes, find_root, find_takes, layout_metadata, read_labels
+from common.humaneva_run import RECIPE, convert_detections, few, is_current, load_converted, next_command
+from common.prepared import write
 from common.utils import DataError, UsageError, run_script
-
-RECIPE = 1  # raised when the same sources come to give other files
-SHOWN = 5  # names or notices in one line
 
 
 def get_args():
@@ -74,11 +60,6 @@ def check_args(args, typed):
                              "the folder is --output-dir")
 
 
-def few(names):
-    """Some names in one line, and how many more there are."""
-    return f"{', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' if names[SHOWN:] else ''}"
-
-
 def find_labels(path, allow_missing):
     """{("Train/S1", "Walking 1"): path}; says what there is besides and what is missing. Raises DataError."""
     root = find_root(path)
@@ -100,16 +81,6 @@ def find_labels(path, allow_missing):
     if missing:
         print(f"INFO: missing and left out: {', '.join(missing)}")
     return root, files
-
-
-def is_current(target, settings, force):
-    """Whether `target` can be kept; says so, or that it is made anew."""
-    if not force and is_made(target, settings, renewing=tuple(settings)):
-        print(f"{target}: exists, kept; --force writes it anew")
-        return True
-    if target.exists():
-        print(f"INFO: {target} is made anew{'' if force else ', as its sources or settings have changed'}")
-    return False
 
 
 def load_labels(args):
@@ -135,100 +106,12 @@ def load_labels(args):
     return labels
 
 
-def load_converted(folder):
-    """The `Labels` (without poses) that an earlier --convert-3d wrote into `folder`. Raises DataError."""
-    paths = [folder / f"data_3d_humaneva{joints}.npz" for joints in JOINTS]
-    found = next(((path, joints) for path, joints in zip(paths, JOINTS, strict=True) if path.is_file()), None)
-    if found is None:
-        raise DataError(f"{paths[0]}: no such file; convert the labels by -p PATH --convert-3d, or give -p PATH here")
-    path, joints = found
-    frames = load_npz(path).get("frames")
-    if not are_frames(frames):
-        raise DataError(f"{path}: does not tell which frames its chunks are, as files of this script do; convert the "
-                        "labels again by -p PATH --convert-3d --force")
-    flat = folder / f"data_2d_humaneva{joints}_gt.npz"
-    views = load_npz(flat).get("positions_2d") if flat.is_file() else None
-    return Labels(joints, {}, views if are_views(views, frames, joints) else {}, frames)
-
-
-def are_frames(frames):
-    """Whether these are {subject: {chunk: (first, end)}} as this script writes them."""
-    return isinstance(frames, dict) and all(
-        subject in SUBJECTS and isinstance(chunks, dict) and all(
-            isinstance(chunk, str) and isinstance(span, tuple) and len(span) == 2 and
-            all(isinstance(frame, int) for frame in span) and 0 <= span[0] < span[1] for chunk, span in chunks.items())
-        for subject, chunks in frames.items())
-
-
-def are_views(views, frames, joints):
-    """Whether these are the labels of exactly these chunks, [per camera (n, joints, 2)]."""
-    try:
-        return all(np.shape(views[subject][chunk]) == (len(CAMERAS), end - first, joints, 2)
-                   for subject, chunks in frames.items() for chunk, (first, end) in chunks.items())
-    except (KeyError, TypeError, ValueError):
-        return False
-
-
-def convert_detections(args, labels):
-    """Write the detections below --convert-2d for the chunks of `labels`, and what is not labelled."""
-    from common import humaneva_detections as detections
-
-    files = detections.find_videos(args.convert_2d)
-    sources = {f"{person} {take} {camera}": detections.state_of(path) for (person, take), cameras in files.items()
-               for camera, path in cameras.items()}
-    settings = {"recipe": RECIPE, "align": args.align, "allow_missing": args.allow_missing,
-                "frames": json.loads(json.dumps(labels.frames)), "sources": sources}
-    target = args.output_dir / f"data_2d_humaneva{labels.joints}_{args.output}.npz"
-    if is_current(target, settings, args.force):
-        return
-    videos, layout, notices = detections.read_videos(files)
-    tell(notices)
-    shift = align(videos, layout, labels) if args.align else 0
-    positions, missing = detections.cut_labelled(videos, labels.frames, shift, args.allow_missing)
-    rest, left_out = detections.cut_unlabelled(videos, labels.frames, shift)
-    if missing:
-        print(f"INFO: no detections, and left out: {', '.join(missing)}")
-    if left_out:
-        print(f"INFO: not labelled and not seen by all cameras, left out: {', '.join(left_out)}")
-    write(target, settings, positions_2d=np.array(positions | rest, dtype=object),
-          metadata=np.array(layout_metadata(layout), dtype=object))
-    labelled, others = (sum(len(views[0]) for actions in part.values() for views in actions.values())
-                        for part in (positions, rest))
-    print(f"{len(sources)} videos, layout {layout}: {labelled:,} labelled and {others:,} other frames of three cameras")
-
-
-def tell(notices):
-    """Print what reading many videos gave to say: all warnings, and some of the rest."""
-    warnings, rest = ([line for line in notices if line.startswith("WARNING") == urgent] for urgent in (True, False))
-    for line in warnings + [f"INFO: {line}" for line in rest[:SHOWN]]:
-        print(line)
-    if rest[SHOWN:]:
-        print(f"INFO: and {len(rest) - SHOWN} more notices of this sort")
-
-
-def align(videos, layout, labels):
-    """By how many frames the published synchronisation is to be shifted; says so."""
-    from common.humaneva_detections import fitting_shift
-
-    shift, medians = fitting_shift(videos, layout, labels, f"humaneva{labels.joints}")
-    if medians is None:
-        print("INFO: too few labelled frames and joints to check the synchronisation; it is as published")
-    elif shift:
-        print(f"INFO: all videos are shifted by {shift:+d} frame: so detections are {medians[shift]:.2f} px from the "
-              f"labels, and {medians[0]:.2f} px as published (medians); --no-align keeps what is published")
-    else:
-        print(f"the detections are {medians[0]:.2f} px from the labels (median)")
-    return shift
-
-
 def main(args):
     labels = load_converted(args.output_dir) if args.path is None else load_labels(args)
     if args.convert_2d is not None:
-        convert_detections(args, labels)
-    keypoints = args.output if args.output and labels.joints == 15 else "gt"  # no detector finds all of the 20 joints
-    script = "run_s-agcn_HE_13.py" if labels.joints == 15 else "run_s-agcn.py -d humaneva20"
-    where = "" if args.output_dir == Path("data") else f" --data-dir {args.output_dir}"
-    print(f"next: python {script} -k {keypoints}{where}")
+        convert_detections(args.convert_2d, args.output, labels, args.output_dir, args.align, args.allow_missing,
+                           args.force)
+    print(next_command(labels, args.output or "gt", args.output_dir))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def find_person(args, video):
                                 strict=False)
     keypoints, notices = person_keypoints(found, args.person)
     keypoints, more = on_frames(keypoints, video, bool(args.detector) or found.file_format in EVERY_FRAME_LISTED)
-    keypoints, _, most = upright(keypoints, found.size, video)
+    keypoints, _, most = upright(keypoints, found.size, video, found.layout)
     for notice in [*notices, *more, *most]:
         print(notice if notice.startswith("WARNING") else f"INFO: {notice}")
     return keypoints, found.layout

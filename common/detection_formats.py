@@ -63,9 +63,9 @@ def _format_of(content, path):
         if content and all(_is_image(value) for value in content.values()):
             return "alphapose"
     elif isinstance(content, list):
-        first = content[0] if content else None
-        if first is None:
+        if not content:
             raise DataError(f"{path}: holds no detection at all; {AGAIN}")
+        first = content[0]
         if isinstance(first, dict) and "instances" in first:
             return "mmpose"
         if isinstance(first, dict) and "image_id" in first and "keypoints" in first:

@@ -77,7 +77,8 @@ class People:
     def found(self, **rest):
         """All of them as `Found`."""
         try:
-            values = np.array(self.rows, dtype=np.float64).reshape(len(self.rows), -1, 3)
+            joints = len(self.rows[0]) // 3 if self.rows else 0
+            values = np.array(self.rows, dtype=np.float64).reshape(len(self.rows), joints, 3)
         except (OverflowError, ValueError):  # a whole number that no float holds
             raise DataError(f"{self.path}: keypoints hold a number of hundreds of digits; {AGAIN}") from None
         return Found(values, np.array(self.numbers, dtype=np.int64), np.array(self.boxes).reshape(-1, 4),

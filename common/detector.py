@@ -5,8 +5,8 @@
     found = detect("clip.mp4", detector)                       # common.detections.Detections
 
 Nothing is ever downloaded. A function is given each frame as uint8 RGB (H, W, 3) and returns the people in it: an array
-(people, J, 2) of pixels or (people, J, 3) with scores, a pair (keypoints, scores), or nothing. A class is made first,
-without arguments, and then called in the same way.
+(people, J, 2) of pixels or (people, J, 3) with scores, a pair (keypoints, scores), a dict of `keypoints` and `scores`,
+a list of such for each person, or nothing. A class is made first, without arguments, and then called in the same way.
 """
 import importlib
 import importlib.util
@@ -43,7 +43,7 @@ def load_detector(spec, device="cpu"):
         found = getattr(found, part)
     try:
         function = found() if inspect.isclass(found) else found
-    except Exception as error:  # it is the user's code
+    except (Exception, SystemExit) as error:  # it is the user's code
         raise UsageError(f"--detector {spec}: {name}() raised {type(error).__name__}: {error}") from error
     if not callable(function):
         raise UsageError(f"--detector {spec}: {name} cannot be called; {EXAMPLES}")
@@ -64,13 +64,13 @@ def _imported(source, spec):
         return module
     except SuiteError:
         raise
-    except Exception as error:  # it is the user's code
+    except (Exception, SystemExit) as error:  # it is the user's code
         raise UsageError(f"--detector {spec}: {source} cannot be imported ({type(error).__name__}: {error})") from error
 
 
 def people_of(output):
     """What a detector returned as (keypoints (n, J, 2) float32, scores (n, J) float32). ValueError for other shapes."""
-    keypoints, scores = output if isinstance(output, tuple) and len(output) == 2 else (output, None)
+    keypoints, scores = _parts(output)
     if keypoints is None or np.size(keypoints) == 0:
         return np.zeros((0, 0, 2), np.float32), np.zeros((0, 0), np.float32)
     keypoints = np.asarray(keypoints, dtype=np.float32)
@@ -79,10 +79,26 @@ def people_of(output):
         raise ValueError(f"keypoints have the shape {keypoints.shape}, not (people, joints, 2 or 3)")
     if scores is None:
         scores = keypoints[..., 2] if keypoints.shape[2] == 3 else np.ones(keypoints.shape[:2])
-    scores = np.asarray(scores, dtype=np.float32).reshape(-1, *np.shape(scores)[-1:])
-    if scores.shape != keypoints.shape[:2]:
+    scores = np.asarray(scores, dtype=np.float32)
+    if scores.size != keypoints[..., 0].size:
         raise ValueError(f"scores have the shape {scores.shape}, not {keypoints.shape[:2]}")
-    return keypoints[..., :2], scores
+    return keypoints[..., :2], scores.reshape(keypoints.shape[:2])
+
+
+def _parts(output):
+    """(keypoints, scores or None) of what a detector returned."""
+    if isinstance(output, list | tuple) and output and all(isinstance(person, dict) for person in output):
+        people = [_parts(person) for person in output]
+        unsure = any(scores is None for _, scores in people)
+        return [keypoints for keypoints, _ in people], None if unsure else [scores for _, scores in people]
+    if isinstance(output, dict):
+        scores = next((output[key] for key in ("scores", "keypoint_scores") if key in output), None)
+        if "keypoints" not in output:
+            raise ValueError(f"a dict of {', '.join(map(str, output))[:80]}, without `keypoints`")
+        return output["keypoints"], scores
+    pair = isinstance(output, list | tuple) and len(output) == 2 and (
+        isinstance(output, tuple) or np.ndim(output[0]) == 3 and np.ndim(output[1]) == 2)
+    return output if pair else (output, None)
 
 
 def detect(video, detector, layout=None):
@@ -99,7 +115,7 @@ def detect(video, detector, layout=None):
             found, sure = detector(picture)
         except SuiteError:
             raise
-        except Exception as error:  # it is the user's code
+        except (Exception, SystemExit) as error:  # it is the user's code
             raise DataError(f"{video}: the detector failed in frame {number} ({type(error).__name__}: {error}); "
                             "--debug shows where") from error
         if people and len(found) and found.shape[1] != people[0].shape[1]:

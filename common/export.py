@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.utils import UsageError, atomic_path
+from common.utils import UsageError, atomic_path, check_place
 
 CAMERA_AXES = "x right, y down, z away from the camera"
 WORLD_AXES = "z up"
@@ -64,3 +64,4 @@ def check_export(path):
                          f"same array with np.load(...)['keypoints_3d']")
     if suffix not in WRITERS:
         raise UsageError(f"{path}: the suffix must be one of {', '.join(WRITERS)}, not {suffix or 'none'}")
+    check_place(path)

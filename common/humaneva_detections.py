@@ -87,13 +87,16 @@ def state_of(path):
     return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
 
 
-def read_videos(files):
-    """Read {(person, take): {camera: path}}: (the same with a Video each, layout, notices). Raises DataError."""
+def read_videos(files, **reading):
+    """Read {(person, take): {camera: path}}: (the same with a Video each, layout, notices). Raises DataError.
+
+    reading: of `common.detections.read_detections`.
+    """
     videos, notices, layouts = {}, [], {}
     with progress(total=sum(map(len, files.values())), desc="detections", unit="video") as bar:
         for name, cameras in files.items():
             for camera, path in sorted(cameras.items()):
-                found = read_detections(path)
+                found = read_detections(path, **reading)
                 keypoints, said = _person_of(found)
                 videos.setdefault(name, {})[camera] = Video(path, keypoints)
                 notices += [line if str(path) in line else f"{path}: {line}" for line in said]

@@ -67,7 +67,7 @@ class LiftingData:
 
     def files(self, args):
         """<channels>_<keypoints>_<frames>_...; many users put checkpoints into `checkpoint/`, the demo has its own."""
-        elsewhere = ["checkpoint"] + (["checkpoint/demo"] if args.dataset == "demo" else [])
+        elsewhere = ["checkpoint"] + (["checkpoint/demo"] if args.dataset in ("demo", "custom") else [])
         return RunFiles(args.checkpoint, f"{args.channels}_{args.keypoints}_{math.prod(args.architecture)}", elsewhere)
 
     def measure(self, prediction, sequence):
@@ -108,6 +108,8 @@ def run(args, load=load_data):
             say("INFO: this CPU has no bfloat16 instructions: --amp bf16 computes in float32")
         say("Loading dataset...", flush=True)
         data = load(args, say)
+        if args.dataset == "custom" and args.evaluate:
+            take_architecture(args, data.files(args).find(args.evaluate, None))
         model = build_model(args, data).to(processes.device)
         if model.input_layout:
             say(f"INFO: 2D joints: {model.input_layout}, mapped to {LAYOUT_OF[data.graph]} by the network")
@@ -145,6 +147,35 @@ def build_model(args, data):
     return model
 
 
+def take_architecture(args, path):
+    """Let a checkpoint tell those settings of its network that the user did not type. Raises CheckpointError."""
+    loaded = checkpoint.load(path)
+    shapes, said = checkpoint.describe(checkpoint.model_state(loaded, path)), checkpoint.said_architecture(loaded)
+    if shapes is None:
+        return  # what is of no such network is refused when it is loaded
+    told = {"channels": shapes["channels"], "pose_sequence": shapes["pose_sequence"],
+            "causal": bool(said.get("causal", args.causal))}
+    if "architecture" not in args.given:
+        told["architecture"] = widths_of(path, shapes, said)
+    for name, value in told.items():
+        if name not in args.given:
+            setattr(args, name, value)
+
+
+def widths_of(path, shapes, said):
+    """The filter widths that a file says, or those of released ones. Raises CheckpointError where its name differs."""
+    widths = said.get("filter_widths") or [3] * shapes["widths"]
+    if not isinstance(widths, list | tuple) or not all(isinstance(width, int) and width > 0 for width in widths) or \
+            len(widths) != shapes["widths"] or math.prod(widths) > 3**MOST_WIDTHS:
+        raise CheckpointError(f"{path}: tells of filter widths {str(widths)[:60]}, which its weights do not have; get "
+                              "it again from its author")
+    named = re.match(r"\d+_.*?_(\d+)_", Path(path).name)
+    if not said and named and int(named[1]) != math.prod(widths):
+        raise CheckpointError(f"{path}: its name tells of {named[1]} frames, which are not {shapes['widths']} filter "
+                              "widths of 3; give them by -arc")
+    return list(widths)
+
+
 def model_of(path, input_layout=None, widths=None, causal=None):
     """The network that a checkpoint on Human3.6M's graph is of, with its weights, and nothing but the file to tell.
 
@@ -158,12 +189,7 @@ def model_of(path, input_layout=None, widths=None, causal=None):
             shapes["joints"] != LAYOUTS["h36m"].num_joints() or shapes["widths"] > MOST_WIDTHS:
         raise CheckpointError(f"{path}: is no GLA-GCN on Human3.6M's 17 joints; train or get one with run_s-agcn.py -d "
                               "h36m")
-    if widths is None:
-        widths = said.get("filter_widths") or [3] * shapes["widths"]
-        named = re.match(r"\d+_.*?_(\d+)_", Path(path).name)
-        if not said and named and int(named[1]) != math.prod(widths):
-            raise CheckpointError(f"{path}: its name tells of {named[1]} frames, which are not {shapes['widths']} "
-                                  "filter widths of 3; give them by -arc")
+    widths = widths_of(path, shapes, said) if widths is None else widths
     layout = None if input_layout == "h36m" else input_layout
     try:
         model = S_AGCN(LAYOUTS[layout or "h36m"].num_joints(), 2, shapes["joints"], widths,

@@ -1,10 +1,11 @@
 """A user's own video and the detections in it: which pixels, which frames and which times belong together."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from common.resampling import interpolate
+from common.keypoints import LAYOUTS
+from common.resampling import interpolate, steady_rate
 from common.utils import DataError
 from common.video import frame_times, probe, quarter_turns
 
@@ -38,13 +39,18 @@ def turned(keypoints, size, turns):
     return keypoints
 
 
-def upright(keypoints, told, video):
+def upright(keypoints, told, video, layout=None):
     """(keypoints (T, J, 2) in the picture as it is shown, its size, [notices]).
 
-    told: the (width, height) that the detections give, or None. A detector that ignores how a phone was held sees the
-    stored picture, which lies on its side; one may also have seen the video at another size.
+    told: the (width, height) that the detections give, or None; layout: of the joints. A detector that ignores how a
+    phone was held sees the stored picture, which lies on its side or stands on its head; one may also have seen the
+    video at another size.
     """
     size = video.size
+    if video.turns == 2 and _on_their_heads(keypoints, layout):
+        keypoints, told, more = upright(turned(keypoints, told or size, 2), told, replace(video, turns=0))
+        return keypoints, told, [f"{video.path} is filmed upside down, and its detections as well: they are turned "
+                                 "upright", *more]
     outside = _outside(keypoints, size)
     if told is None and video.turns % 2 and outside > _outside(keypoints, size[::-1]):
         told = size[::-1]
@@ -70,23 +76,35 @@ def _outside(keypoints, size):
     return ((keypoints < 0) | (keypoints > np.array(size))).any(axis=-1).mean()
 
 
+def _on_their_heads(keypoints, layout):
+    """Whether people (T, J, 2) stand upside down most of the time: no size tells of half a turn."""
+    names = LAYOUTS[layout].names() if layout else []
+    if "left_hip" not in names or "left_shoulder" not in names:
+        return False
+    shoulders, hips = (keypoints[:, [names.index(f"{side}_{joint}") for side in ("left", "right")]].mean(axis=1)
+                       for joint in ("shoulder", "hip"))
+    trunk = hips - shoulders
+    return bool(np.median(trunk[:, 1]) < -np.median(np.abs(trunk[:, 0])))
+
+
 def on_frames(keypoints, video, every_frame_listed):
     """(keypoints (N, J, 2) of the video's N frames, [notices]) out of those of T detected frames.
 
     every_frame_listed: the detector's file tells of frames without people too, so that T is how many it saw. Programs
-    differ by a frame or two at the end; some see a video of uneven frames at a steady rate. DataError where T and N
-    cannot be of one video.
+    differ by a frame or two at the end, one may have seen a part only, or the video be a part; some see a video of
+    uneven frames at a steady rate. DataError where T and N cannot be of one video.
     """
     seen, frames = len(keypoints), len(video.times)
     if seen == frames:
         return keypoints, []
-    if seen - FEW <= frames and (frames - seen <= FEW or not every_frame_listed):
+    if (every_frame_listed or seen > frames + FEW) and not 0.5 < seen / frames < 2:
+        raise DataError(f"{video.path} has {frames} frames, and its detections {seen}; are they of this video?")
+    if abs(seen - frames) <= FEW or seen < frames and not every_frame_listed or steady_rate(video.times) is not None:
         missing = f"the last {frames - seen} frames have no detections: held" if frames > seen else \
             f"the detections' last {seen - frames} frames are left out"
-        return keypoints[np.minimum(np.arange(frames), seen - 1)], [f"{video.path} has {frames} frames, its detections "
-                                                                    f"{seen}; {missing}"]
-    if not 0.5 < seen / frames < 2:
-        raise DataError(f"{video.path} has {frames} frames, and its detections {seen}; are they of this video?")
+        doubted = "WARNING: " if every_frame_listed and abs(seen - frames) > FEW else ""
+        return keypoints[np.minimum(np.arange(frames), seen - 1)], [
+            f"{doubted}{video.path} has {frames} frames, its detections {seen}; {missing}"]
     at = np.linspace(0, video.times[-1], seen)
     return interpolate(keypoints, at, video.times), [f"{video.path} has {frames} frames, its detections {seen}: they "
                                                      "are spread evenly over its length"]

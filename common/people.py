@@ -1,8 +1,9 @@
 """Who the main person of a video is, and what to do about the frames and joints that were not found.
 
 Where a file has no track ids, people are linked (`common.linking`). Tracks that follow each other in time, place and
-size are one person: an id that changed, a long occlusion. The main person is the one with the largest sum of box sizes
-over time.
+size are one person: an id that changed, a long occlusion. One that jumps is of several: an id that went over to
+somebody else. The main person is the one with the largest sum of box sizes over time; who is there all the time weighs
+more.
 """
 import numpy as np
 
@@ -20,6 +21,7 @@ BETWEEN = 0.7  # how far off, in scales, a track may be from the way between two
 # Of a box's area: neither shall somebody twice as tall who walks through outweigh a person who is there all the time
 # (as areas would), nor somebody small in the background a person with gaps (as heights would).
 SIZE_POWER = 0.75
+CONTINUITY = 0.35  # power of the number of frames with somebody, beside the sum of their sizes
 LISTED = 8  # people in a message
 
 
@@ -30,6 +32,21 @@ def tracks_of(labels):
     order = np.argsort(labels, kind="stable")
     order = order[labels[order] >= 0]
     return sorted(np.split(order, np.flatnonzero(np.diff(labels[order])) + 1), key=lambda rows: rows[0])
+
+
+def without_jumps(tracks, frame, keypoints):
+    """The tracks, cut where the next frame has somebody elsewhere or of another size: ids go over to other people."""
+    scales, parts = scales_of(keypoints), []
+    for rows in tracks:
+        step = np.linalg.norm(np.diff(keypoints[rows], axis=0), axis=-1)
+        known, absent = np.isfinite(step), np.diff(frame[rows])
+        # Where no joint is in both frames, nothing is known.
+        moved = np.where(known, step, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+        ratio = scales[rows][1:] / scales[rows][:-1]
+        other = (moved > BETWEEN * scales[rows][:-1]) & (np.maximum(ratio, 1 / ratio) > OTHER_SCALE)
+        cut = (moved > GATE * scales[rows][:-1]) | other
+        parts += np.split(rows, np.flatnonzero(cut & (absent <= BRIEF)) + 1)
+    return sorted(parts, key=lambda rows: rows[0])
 
 
 class _Tracks:
@@ -124,11 +141,14 @@ def choose_person(detections, person=None):
     if ids is None:
         quality = detections.box_scores + 0.01 * np.isfinite(detections.keypoints[..., 0]).mean(axis=1)
         tracks = tracks_of(link_people(frame, detections.keypoints, quality))
+        chains = join_tracks(tracks, frame, detections.keypoints)
+        names, groups = list(range(len(chains))), [np.concatenate([tracks[track] for track in chain])
+                                                   for chain in chains]
     else:
-        tracks = tracks_of(np.unique(ids, return_inverse=True)[1].reshape(-1))
-    chains = join_tracks(tracks, frame, detections.keypoints)
-    names = [int(ids[rows[0]]) for rows in tracks] if ids is not None else list(range(len(chains)))
-    groups = tracks if ids is not None else [np.concatenate([tracks[track] for track in chain]) for chain in chains]
+        groups = tracks_of(np.unique(ids, return_inverse=True)[1].reshape(-1))
+        names = [int(ids[rows[0]]) for rows in groups]
+        tracks = without_jumps(groups, frame, detections.keypoints) if len(groups) > 1 else groups
+        chains = join_tracks(tracks, frame, detections.keypoints)
     if person is not None:
         if person not in names:
             raise UsageError(f"--person {person}: {detections.path} has no such person; there are "
@@ -136,15 +156,21 @@ def choose_person(detections, person=None):
         if ids is not None:
             return groups[names.index(person)], []
         return with_tracks_between(chains[person], tracks, frame, detections.keypoints), []
-    sides = (detections.boxes[:, 2:] - detections.boxes[:, :2]).clip(1).astype(np.float64)
-    sizes = sides.prod(axis=1) ** SIZE_POWER
-    main = max(chains, key=lambda chain: sum(sizes[tracks[track]].sum() for track in chain))
+    main = chains[_largest(chains, tracks, detections)]
     rows = with_tracks_between(main, tracks, frame, detections.keypoints)
     if len(groups) == 1:
         return rows, []
-    taken = [names[track] for track in main] if ids is not None else [names[chains.index(main)]]
+    taken = dict.fromkeys(ids[rows].tolist()) if ids is not None else [chains.index(main)]
     return rows, [f"{len(groups)} people were found, {_listed(names, groups, detections)}: "
                   f"{', '.join(map(str, taken))} is taken, the largest over time; --person ID takes another"]
+
+
+def _largest(chains, tracks, detections):
+    """The place of the main person among `chains` of tracks."""
+    sides = (detections.boxes[:, 2:] - detections.boxes[:, :2]).clip(1).astype(np.float64)
+    sizes = sides.prod(axis=1) ** SIZE_POWER
+    rows = [np.concatenate([tracks[track] for track in chain]) for chain in chains]
+    return int(np.argmax([sizes[seen].sum() * len(seen) ** CONTINUITY for seen in rows]))
 
 
 def _listed(names, groups, detections):

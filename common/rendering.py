@@ -1,7 +1,10 @@
 """One sequence lifted frame by frame: as a video beside its input, and as numbers for other programs."""
+from pathlib import Path
+
 import numpy as np
 
 from common.camera import camera_to_world, image_coordinates
+from common.custom_dataset import CustomDataset
 from common.engine import predict
 from common.keypoints import LAYOUTS
 from common.pose_data import thinned, views
@@ -65,6 +68,8 @@ def _write_video(args, data, sequence, world, fps, times):
 def _sequence_to_render(args, data):
     """The sequence of --viz-subject, --viz-action and --viz-camera. Raises UsageError that lists what there is."""
     dataset = data.dataset
+    if isinstance(dataset, CustomDataset):
+        args.viz_subject = _video_called(args.viz_subject, dataset.subjects())
     if args.viz_subject not in dataset:
         raise UsageError(f"--viz-subject {args.viz_subject}: there are {', '.join(dataset.subjects())}")
     actions = dataset[args.viz_subject]
@@ -77,6 +82,14 @@ def _sequence_to_render(args, data):
             data.keypoints.positions[args.viz_subject]:
         raise DataError(f"{data.keypoints.path}: has no {args.viz_action} of {args.viz_subject}")
     return list(views(dataset, data.keypoints, args.viz_subject, args.viz_action))[args.viz_camera]
+
+
+def _video_called(name, videos):
+    """The one of `videos` that is meant by `name`: also by its path, and with its suffix or without."""
+    file = Path(Path(name).name)
+    alike = [video for video in videos if Path(video).stem == file.stem and not (Path(video).suffix and file.suffix)]
+    known = [video for video in (name, file.name) if video in videos]
+    return (known or (alike if len(alike) == 1 else [name]))[0]
 
 
 def _frame_times(args, dataset, sequence):

@@ -135,6 +135,18 @@ def set_seed(seed):
     torch.manual_seed(seed)
 
 
+def check_place(path):
+    """Find out before any long work that no file can be written at `path`. Raises WriteError."""
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from None
+
+
 @contextlib.contextmanager
 def atomic_path(path):
     """Give a temporary path beside `path`; it takes the final name when the block ends well, and goes otherwise.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.utils import DataError, DependencyError, UsageError, atomic_path, require
+from common.utils import DataError, DependencyError, UsageError, atomic_path, check_place, require
 
 # Encoders in the order of preference; a PyAV built without x264 still has the last one.
 MP4_ENCODERS = ("libx264", "libopenh264", "mpeg4")
@@ -238,6 +238,7 @@ def check_output(path):
         raise UsageError(f"{path}: the suffix {suffix or 'is missing, it'} must be one of {', '.join(WRITERS)}")
     if Path(path).is_dir():
         raise UsageError(f"{path}: is a folder; give the name of a file")
+    check_place(path)
     require(*{".mp4": ("av", "av"), ".gif": ("PIL", "pillow")}[suffix])
 
 

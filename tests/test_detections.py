@@ -316,6 +316,14 @@ def test_every_truncation_or_flip_is_read_or_refused_in_one_line(tmp_path, motio
                 assert str(path) in str(error) and "\n" not in str(error)
 
 
+def test_files_without_anybody_are_said_to_be_empty(tmp_path):
+    for content in ([{"image_id": 0, "category_id": 2, "keypoints": [1, 2, 1] * 17}],
+                    {"instance_info": [{"frame_id": 1, "instances": []}]}, {"instance_info": []}, []):
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        with pytest.raises(DataError, match="holds no detection at all"):
+            read_detections(tmp_path / "a.json")
+
+
 def test_another_format_than_the_one_named_is_refused(tmp_path, motion):
     people = people_of([motion])
     paths = {name: write(tmp_path, name, people) for name in WRITERS}

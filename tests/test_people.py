@@ -29,7 +29,9 @@ def crowd(name, motion):
     giant = without(moved(motion, 4, middle), slice(0, 90), slice(91, frames))
     crossing = moved(motion[::-1], 0.95, middle + np.c_[(time - 100) * 6.0, np.zeros(frames)])
     crossing = without(crossing, slice(0, 30), slice(170, frames))
+    lingering = without(moved(motion, 2.3, middle + [300, 0]), slice(0, 70), slice(130, frames))
     return {"a smaller one": [motion, beside],
+            "a far larger one who lingers": [motion, lingering],
             "a larger one who passes": [motion, passing],
             "a giant in one frame": [without(motion, 90), giant],
             "one who crosses": [motion, crossing],
@@ -38,8 +40,9 @@ def crowd(name, motion):
             "all of them": [motion, beside, passing, giant, crossing]}[name]
 
 
-@pytest.mark.parametrize("name", ["a smaller one", "a larger one who passes", "a giant in one frame", "one who crosses",
-                                  "one who crosses behind", "one who stays while the main is away", "all of them"])
+@pytest.mark.parametrize("name", ["a smaller one", "a larger one who passes", "a far larger one who lingers",
+                                  "a giant in one frame", "one who crosses", "one who crosses behind",
+                                  "one who stays while the main is away", "all of them"])
 def test_the_main_person_is_never_mistaken_for(tmp_path, long_motion, name):
     motions = crowd(name, long_motion)
     write_detectron(tmp_path / "clip.npz", people_of(motions, seed=3))
@@ -78,6 +81,19 @@ def test_a_track_whose_id_changed_goes_on(tmp_path, long_motion):
     keypoints, notices = read_person(tmp_path / "a.json")
     assert "1, 9 is taken" in notices[0] and np.allclose(keypoints[105:], long_motion[105:], atol=1e-3)
     assert np.allclose(read_person(tmp_path / "a.json", person=9)[0][:105], long_motion[105], atol=1e-3)
+
+
+def test_ids_that_two_people_exchange_do_not_lead_to_the_other(tmp_path, long_motion):
+    small = moved(long_motion, 0.5, long_motion[:, 0] + [300, 0])
+    people = people_of([long_motion, small], ids=[1, 2], seed=0)
+    for frame, entries in enumerate(people):
+        people[frame] = [(*entry[:3], 3 - entry[3] if frame >= 80 else entry[3]) for entry in entries]
+    write_mmpose(tmp_path / "a.json", people)
+    keypoints, notices = read_person(tmp_path / "a.json")
+    assert np.allclose(keypoints, long_motion, atol=1e-3) and "2 people were found" in notices[0]
+    assert "1, 2 is taken" in notices[0]
+    asked = read_person(tmp_path / "a.json", person=2)[0]  # who asks for an id is given what the file says
+    assert np.allclose(asked[:80], small[:80], atol=1e-3) and np.allclose(asked[80:], long_motion[80:], atol=1e-3)
 
 
 def test_ids_that_name_two_people_of_a_frame_are_not_used(tmp_path, motion):

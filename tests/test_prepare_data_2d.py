@@ -10,6 +10,7 @@ from detected import walk
 import prepare_data_2d
 from common.detection_files import dataset_of, find_h36m, video_name
 from common.h36m_raw import CAMERAS
+from common.humaneva_raw import frame_offsets
 from common.keypoints import LAYOUT_MAPS, LAYOUTS, layout_matrix
 from common.pose_data import fetch, load_dataset, load_keypoints
 from common.safe_io import load_npz
@@ -239,11 +240,28 @@ def test_spellings_of_the_same_sequence_are_one(h36m):
     assert dataset_of(h36m) == "h36m"
 
 
-def test_humanevas_detections_are_another_scripts(prepare, tmp_path):
-    (tmp_path / "eva" / "S1").mkdir(parents=True)
-    write_detectron(tmp_path / "eva" / "S1" / "Walking_1_(C1).avi.npz", people_of([motion_of("coco")]))
-    with pytest.raises(UsageError, match="use prepare_data_humaneva.py --convert-2d .*eva -o clip"):
+def test_humanevas_detections_are_cut_to_the_chunks_of_its_labels(prepare, tmp_path):
+    folder, walked = tmp_path / "eva" / "S1", motion_of("body25")
+    folder.mkdir(parents=True)
+    labels = {"positions_3d": {"Train/S1": {"Walking 1 chunk0": np.zeros((4, 15, 3), np.float32)}},
+              "frames": {"Train/S1": {"Walking 1 chunk0": (590, 594)}}}
+    views = []
+    for camera, offset in zip((1, 2, 3), frame_offsets("S1", "Walking 1"), strict=True):
+        motion = np.repeat(walked[:1], 600 + offset, axis=0) + np.arange(600 + offset)[:, None, None] / 10
+        write_openpose(folder / f"Walking_1_(C{camera})", people_of([motion]))
+        views.append(motion[590 + offset : 594 + offset])
+    with pytest.raises(DataError, match="data_3d_humaneva15.npz: no such file; .* prepare_data_humaneva.py -p PATH"):
         prepare(tmp_path / "eva")
+    (tmp_path / "data").mkdir(exist_ok=True)
+    np.savez(tmp_path / "data" / "data_3d_humaneva15.npz", **{key: np.array(value, dtype=object)
+                                                              for key, value in labels.items()})
+    content, lines = prepare(tmp_path / "eva", "--to", "coco", dataset="humaneva15")
+    assert content["metadata"]["layout_name"] == "coco" and "run_s-agcn_HE_13.py -k clip" in lines[-1]
+    for made, view in zip(content["positions_2d"]["Train/S1"]["Walking 1 chunk0"], views, strict=True):
+        assert np.allclose(made[:, 5], view[:, 5], atol=1e-2)  # the left shoulder of both
+    for flags in (["--person", 1], ["--size", "9x9"], ["--to", "h36m"]):
+        with pytest.raises(UsageError, match=f"^{flags[0]} "):
+            prepare(tmp_path / "eva", *flags)
 
 
 # --- as processes ---

@@ -1,19 +1,18 @@
-"""A user's own video in one command: rates, rotation, detectors, and the same as in two commands."""
+"""A user's own video in one command: rates, rotation, and the same as in two commands."""
 import struct
 
 import numpy as np
 import pytest
 from conftest import ROOT, run_script
 
-from common import detector
-from common.detections import person_keypoints, read_detections
+from common.detections import read_detections
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_KEPT, LAYOUTS
 from common.own_video import OwnVideo, on_frames, open_video, turned, upright
 from common.resampling import at_network_rate, interpolate, steady_rate
 from common.synthetic_detections import people_of, write_alphapose, write_detectron
 from common.synthetic_video import detected, motion_at
-from common.utils import CheckpointError, DataError, UsageError
+from common.utils import CheckpointError, DataError
 from common.video import frame_times, open_writer, probe, quarter_turns
 
 SIZE = (1000, 1002)  # of the camera that the demo people are seen by
@@ -122,6 +121,15 @@ def test_a_video_filmed_sideways_is_shown_upright_and_so_are_its_detections(tmp_
     assert np.abs(turned(np.array([[95.5, 0.5]]), (96, 64), video.turns)[0] - (column + 0.5, row + 0.5)).max() < 1e-9
 
 
+def test_detections_in_a_video_that_is_stored_upside_down_are_told_by_their_people():
+    video = OwnVideo("a.mp4", (1000, 1002), np.arange(5) / 25, 25, 2)
+    motion = detected(motion_at(np.arange(5) / 25), "coco", noise=0)
+    np.testing.assert_array_equal(upright(motion, None, video, "coco")[0], motion)
+    placed, size, notices = upright(np.array(SIZE) / 2 - motion / 2, (500, 501), video, "coco")
+    np.testing.assert_allclose(placed, motion, atol=1e-3)
+    assert size == SIZE and "upside down" in notices[0] and "scaled" in notices[1]
+
+
 def test_detections_of_a_smaller_copy_are_scaled_and_those_of_another_video_refused():
     video = OwnVideo("a.mp4", (200, 100), np.arange(5) / 25, 25, 0)
     placed, _, notices = upright(np.full((5, 2, 2), 10.0), (100, 50), video)
@@ -139,58 +147,23 @@ def test_every_frame_of_the_video_has_its_detections():
         placed, notices = on_frames(keypoints[:seen], video, True)
         assert len(placed) == 20 and len(notices) == 1 and (placed[:18, 0, 0] == np.arange(18)).all()
     assert len(on_frames(keypoints[:12], video, False)[0]) == 20  # nobody was seen after the twelfth
-    stretched = on_frames(keypoints[:30], video, True)[0]
-    np.testing.assert_allclose(stretched[:, 0, 0], np.linspace(0, 29, 20))
+    for seen in (15, 30):  # the detector saw a part, or the video is one
+        placed, notices = on_frames(keypoints[:seen], video, True)
+        assert (placed[:, 0, 0] == np.arange(20).clip(max=seen - 1)).all() and notices[0].startswith("WARNING")
+    uneven = np.cumsum([0, *[0.02, 0.06] * 9, 0.3])
+    spread, notices = on_frames(keypoints[:30], OwnVideo("a.mp4", (10, 10), uneven, 25, 0), True)
+    np.testing.assert_allclose(spread[:, 0, 0], uneven / uneven[-1] * 29, rtol=1e-5)
+    assert "spread evenly" in notices[0]
     for seen in (40, 9):
         with pytest.raises(DataError, match="20 frames, and its detections"):
             on_frames(keypoints[:seen], video, True)
-
-
-# ---- detectors
-
-def test_a_python_function_or_class_is_a_detector(own, tmp_path):
-    code = tmp_path / "mine.py"
-    code.write_text("import numpy as np\n"
-                    "def people(frame):\n"
-                    "    assert frame.dtype == np.uint8 and frame.shape[2] == 3\n"
-                    "    return np.full((2, 17, 3), frame.mean() + 1)\n"
-                    "class Finder:\n"
-                    "    def __call__(self, frame):\n"
-                    "        return np.full((1, 17, 2), frame.mean() + 1), np.ones((1, 17))\n"
-                    "def sometimes(frame):\n"
-                    "    return None if frame.mean() < 2 else np.ones((17, 2)) * frame.shape[0]\n"
-                    "def strange(frame):\n"
-                    "    return np.ones((3, 3, 3, 3))\n"
-                    "def nobody(frame):\n"
-                    "    return []\n"
-                    "number = 3\n")
-    found = detector.detect(film(tmp_path / "a.mp4", 5), detector.load_detector(f"{code}:people"))
-    assert found.layout == "coco" and found.frames == 5 and found.size == (100, 80)
-    assert found.keypoints.shape == (10, 17, 2) and found.frame.tolist() == sorted(list(range(5)) * 2)
-    single = detector.detect(tmp_path / "a.mp4", detector.load_detector(f"{code}:Finder"))
-    np.testing.assert_array_equal(single.keypoints, found.keypoints[::2])
-    gaps = detector.detect(tmp_path / "a.mp4", detector.load_detector(f"{code}:sometimes"))
-    assert len(person_keypoints(gaps)[0]) == 5 and gaps.frame[0] > 0
-    for name, error, words in (("strange", DataError, "frame 0"), ("nobody", DataError, "nobody in 5"),
-                               ("number", UsageError, "cannot be called"), ("gone", UsageError, "has no gone")):
-        with pytest.raises(error, match=words):
-            detector.detect(tmp_path / "a.mp4", detector.load_detector(f"{code}:{name}"))
-
-
-@pytest.mark.parametrize("spec, words", [
-    ("models/det.onnx,models/pose.onnx", "not downloaded"), ("no_such_module_here:find", "cannot be imported"),
-    ("gone.py:find", "no such file"), ("yolo", "module:function"), ("numpy:", "module:function"),
-])
-def test_detectors_that_cannot_be_are_refused(spec, words):
-    with pytest.raises(UsageError, match=words):
-        detector.load_detector(spec)
 
 
 # ---- the script
 
 def test_one_command_gives_what_two_commands_give(own, tmp_path):
     one = run_script("run_video.py", own / "clip.mp4", "--detections", own / "clip.json", "--evaluate", CHECKPOINT,
-                     "-arc", "3,3", "--output", tmp_path / "one.mp4", "--export", tmp_path / "one.npz", "--viz-size", 1,
+                     "--output", tmp_path / "one.mp4", "--export", tmp_path / "one.npz", "--viz-size", 1,
                      "--viz-downsample", 6)
     assert one.status == 0, one.err
     assert "2 people" in one.out and probe(tmp_path / "one.mp4").fps == pytest.approx(25 / 6, rel=1e-3)
@@ -198,7 +171,7 @@ def test_one_command_gives_what_two_commands_give(own, tmp_path):
                       "--data-dir", tmp_path)
     assert made.status == 0, made.err
     two = run_script("run_s-agcn.py", "-d", "custom", "-k", "mine", "--data-dir", tmp_path, "--evaluate", CHECKPOINT,
-                     "-arc", "3,3", "-ch", 16, "--render", "--viz-action", "custom", "--viz-subject", "clip.mp4",
+                     "--render", "--viz-action", "custom", "--viz-subject", own / "clip.mp4",
                      "--viz-video", own / "clip.mp4", "--viz-export", tmp_path / "two.npz", "--viz-output",
                      tmp_path / "two.gif", "--viz-size", 1, "--viz-limit", 2)
     assert two.status == 0, two.err
@@ -227,11 +200,14 @@ def test_what_does_not_fit_is_one_line(own, tmp_path):
     run_script(*given, ROOT / "tests/golden/32_gt_27_supervised_epoch_5.bin").assert_fails(4, "17 joints")
     run_script(*given, "gone.bin").assert_fails(4, "checkpoint/h36m/gone.bin")
     run_script(*given, CHECKPOINT, "--person", 7).assert_fails(2, "7")
-    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    written = run_script(*shared[:-1], tmp_path / "file" / "a.mp4", *given[-3:], CHECKPOINT)
+    written.assert_fails(3, "cannot be written")  # and nothing was lifted before
+    assert "lifting" not in written.out and [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_checkpoint_tells_its_network(tmp_path):
-    from common.lifting import model_of
+    from common.lifting import model_of, widths_of
 
     model = model_of(CHECKPOINT, "body25", [3, 3])
     assert (model.receptive_field(), model.num_joints_in, model.input_layout) == (9, 25, "body25")
@@ -241,6 +217,9 @@ def test_the_checkpoint_tells_its_network(tmp_path):
     assert model_of(renamed).receptive_field() == 9  # ours say themselves what they are
     with pytest.raises(CheckpointError, match="filter widths|builds no network|another network"):
         model_of(CHECKPOINT, None, [3, 3, 3])
+    for widths in ([3], [3, 3**9], [3, "3"], "33", [3.0, 3]):  # what its weights do not have, or no memory holds
+        with pytest.raises(CheckpointError, match="tells of filter widths"):
+            widths_of(CHECKPOINT, {"widths": 2}, {"filter_widths": widths})
 
 
 def test_detections_of_a_detectron_file_fit_their_video(own, tmp_path):
