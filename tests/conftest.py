@@ -18,12 +18,18 @@ except ImportError:
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
+LONGEST = ("test_training.py", "test_3dhp.py", "test_contextpose_training.py", "test_h36m_restart.py")
 TINY = ["-arc", "3,3", "-ch", "4", "-b", "64", "--no-tensorboard", "--device", "cpu"]
 
 
 def pytest_configure():
     """Take Ctrl-C as a terminal's programs do: a job in the background ignores it, and so would what it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    """The files whose tests take longest come first: at the end, no process waits for the last of another's."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 class ScriptResult:
