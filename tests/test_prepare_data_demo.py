@@ -1,4 +1,5 @@
 """The script that makes the demo data, run as a process at a tiny size."""
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -6,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import prepare_data_demo
 from common.h36m_dataset import h36m_cameras
 from common.h36m_raw import ARCHIVES, archive_name
 from common.keypoints import COCO_17, H36M_17, H36M_KEPT
 from common.safe_io import load_npz
 from common.synthetic import make_motion, project_views
-from common.synthetic_h36m import DEMO_SUBJECTS
+from common.synthetic_h36m import write_h36m
 from common.synthetic_layouts import detector_joints
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,12 +132,31 @@ def test_a_raw_dataset_is_kept_until_it_is_forced_with_other_settings(raw):
     assert forced.returncode == 0 and all(changed != before[path] for path, changed in times(raw[0]).items())
 
 
-def test_a_raw_human36m_is_written_as_archives_and_the_next_command_is_named(tmp_path):
-    done = run("--raw", "h36m", "--frames", 1, "--output", tmp_path / "raw")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"next: python prepare_data_h36m.py --images --raw {tmp_path / 'raw'}"
-    expected = {archive_name(kind, subject) for kind in ARCHIVES for subject in DEMO_SUBJECTS}
-    assert {path.name for path in times(tmp_path / "raw")} == {*expected, "demo.npz"}
+def test_a_raw_human36m_is_written_as_archives_and_the_next_command_is_named(tmp_path, monkeypatch, capsys):
+    folder, frames, _, reader = prepare_data_demo.RAW["h36m"]
+    one = functools.partial(write_h36m, subjects=("S1",), sequences=("Walking-1",))  # seven people take half a minute
+    monkeypatch.setitem(prepare_data_demo.RAW, "h36m", (folder, frames, one, reader))
+    monkeypatch.setattr("sys.argv", ["prepare_data_demo.py", "--raw", "h36m", "--frames", "1", "--output",
+                                     str(tmp_path / "raw")])
+    prepare_data_demo.main(prepare_data_demo.get_args())
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"next: python prepare_data_h36m.py --images --raw {tmp_path / 'raw'}"
+    assert {path.name for path in times(tmp_path / "raw")} == {*(archive_name(kind, "S1") for kind in ARCHIVES),
+                                                               "demo.npz"}
+
+
+@pytest.mark.parametrize("kind, files", [
+    ("h36m-cdf", {"Poses_D3_Positions_S1.tgz", "Poses_D3_Positions_S11.tgz"}), ("h36m-zip", {"h36m.zip"}),
+    ("humaneva", {"Train/S1/Walking_1.mat", "S1/Walking_1_(C1).avi.npz"}),
+    ("video", {"walking.mp4", "walking.mp4.npz", "openpose/walking_000000000001_keypoints.json", "coco.json"}),
+])
+def test_other_originals_are_written_and_their_reader_is_named(tmp_path, monkeypatch, capsys, kind, files):
+    monkeypatch.setattr("sys.argv", ["prepare_data_demo.py", "--raw", kind, "--frames", "2", "--output",
+                                     str(tmp_path / "raw")])
+    prepare_data_demo.main(prepare_data_demo.get_args())
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("next: python ") and str(tmp_path / "raw") in last and "{" not in last
+    assert files <= {path.relative_to(tmp_path / "raw").as_posix() for path in times(tmp_path / "raw")}
 
 
 def test_files_of_others_are_never_written_over(tmp_path):
