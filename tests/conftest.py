@@ -18,7 +18,8 @@ except ImportError:
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
-LONGEST = ("test_training.py", "test_3dhp.py", "test_contextpose_training.py", "test_h36m_restart.py")
+LONGEST = ("test_training.py", "test_3dhp.py", "test_contextpose_training.py", "test_h36m_restart.py",
+           "test_scripts.py", "test_run_contextpose.py")
 TINY = ["-arc", "3,3", "-ch", "4", "-b", "64", "--no-tensorboard", "--device", "cpu"]
 
 
