@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from common.detection_files import dataset_of, find_h36m, find_videos, state_of
+from common.detection_files import dataset_of, find_h36m, find_videos
 from common.detection_formats import EVERY_FRAME_LISTED
 from common.detections import FORMATS, person_keypoints, read_detections
 from common.flags import OneLineParser, natural, positive_float
-from common.keypoints import LAYOUTS
-from common.mapping import TARGETS, Mapping, metadata_of
+from common.keypoints import LAYOUTS, layout_metadata
+from common.mapping import TARGETS, Mapping
 from common.own_video import OwnVideo, on_frames, open_video, upright
-from common.prepared import is_made, write
+from common.prepared import is_made, state_of, write
 from common.safe_io import load_npz
 from common.utils import DataError, UsageError, progress, run_script
 
@@ -111,7 +111,7 @@ def prepare_custom(args, videos):
         about[name] = {"w": size[0], "h": size[1]} | ({"fps": fps} if fps else {})
         print(f"{name}: {len(keypoints)} frames of {size[0]}x{size[1]} pixels")
     say(mapping.notices())
-    return {"positions_2d": positions, "metadata": metadata_of(mapping.target, video_metadata=about)}
+    return {"positions_2d": positions, "metadata": layout_metadata(mapping.target, video_metadata=about)}
 
 
 # --- Human3.6M ---
@@ -154,7 +154,7 @@ def prepare_h36m(args, sequences):
         say([f"data_3d_h36m.npz has {len(lacking)} sequences more ({', '.join(lacking[:3])} ...): leave their subjects "
              "or actions out (-str, -ste, -a)"])
     say(mapping.notices())
-    return {"positions_2d": positions, "metadata": metadata_of(mapping.target)}
+    return {"positions_2d": positions, "metadata": layout_metadata(mapping.target)}
 
 
 def at_least(detections, frames, sequence):

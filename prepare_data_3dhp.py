@@ -24,7 +24,7 @@ from common.mpi3dhp_raw import (
     read_test,
     source_error,
 )
-from common.prepared import is_made, write
+from common.prepared import is_made, state_of, write
 from common.utils import DataError, UsageError, progress, run_script
 
 RECIPE = 1  # raised when the same sources come to give other files
@@ -130,12 +130,6 @@ def read_training(path, name):
     return [cameras, fps], notices
 
 
-def state_of(files, source):
-    """{name relative to the source: [bytes, time of the last change]}: whether files made from them are up to date."""
-    stats = {path: path.stat() for path in files.values()}
-    return {path.relative_to(source).as_posix(): [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()}
-
-
 def prepare(target, files, read, settings, force):
     """Write what `read` makes of the `files` to `target`, unless it is there already."""
     if not force and is_made(target, settings, renewing=("sources",)):
@@ -165,7 +159,8 @@ def main(args):
         check_files(files)
     print(f"ground truth: {GROUND_TRUTH} (people scaled to one height), millimetres, {len(JOINTS_OF_28)} joints")
     for part, (files, read, options) in parts.items():
-        settings = {"recipe": RECIPE, "ground_truth": GROUND_TRUTH, **options, "sources": state_of(files, args.source)}
+        settings = {"recipe": RECIPE, "ground_truth": GROUND_TRUTH, **options,
+                    "sources": {path.relative_to(args.source).as_posix(): state_of(path) for path in files.values()}}
         prepare(args.output / f"data_{part}_3dhp.npz", files, read, settings, args.force)
     print(f"next: python main_sagcn_gpus_individual_fc_3dhp.py --dataset 3dhp --root_path {args.output} --frames 81")
 

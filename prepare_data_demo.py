@@ -21,7 +21,7 @@ import numpy as np
 
 from common.flags import OneLineParser, natural, positive, split_names
 from common.h36m_dataset import h36m_cameras
-from common.keypoints import COCO_17, H36M_17, H36M_KEPT, LAYOUTS
+from common.keypoints import COCO_17, H36M_17, H36M_KEPT, layout_metadata
 from common.prepared import is_made, write
 from common.synthetic import (
     ACTIONS,
@@ -187,11 +187,8 @@ def main(args):
         positions = make_positions(args)
         write(paths[0], settings, positions_3d=np.array(positions, dtype=object))
         for name, (layout, views) in make_keypoints(positions, args.seed).items():
-            skeleton = LAYOUTS[layout]
-            metadata = {"layout_name": layout, "num_joints": skeleton.num_joints(),
-                        "keypoints_symmetry": [skeleton.joints_left(), skeleton.joints_right()]}
             write(args.output / f"data_2d_demo_{name}.npz", settings, positions_2d=np.array(views, dtype=object),
-                  metadata=np.array(metadata, dtype=object))
+                  metadata=np.array(layout_metadata(layout), dtype=object))
         sequences = len(args.subjects) * len(sequence_names(args.actions))
         print(f"{sequences} sequences of {args.frames} frames, {sequences * args.frames * 4:,} camera frames")
     where = "" if args.output == Path("data") else f" --data-dir {args.output}"

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.archives import state_of
 from common.flags import OneLineParser
-from common.humaneva_raw import SUBJECTS, all_takes, find_root, find_takes, layout_metadata, read_labels
+from common.humaneva_raw import SUBJECTS, all_takes, find_root, find_takes, read_labels
 from common.humaneva_run import RECIPE, convert_detections, few, is_current, load_converted, next_command
-from common.prepared import write
+from common.keypoints import layout_metadata
+from common.prepared import state_of, write
 from common.utils import DataError, UsageError, run_script
 
 

@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 from common.folders import atomic_folder, writing
+from common.prepared import state_of
 from common.utils import DataError, SuiteError
 
 RECIPE = 2  # raised when the same archive comes to give other files
@@ -89,12 +90,6 @@ def extract_members(archive, folder, suffixes):
     except Exception as error:  # a damaged archive raises about anything, an unreadable disk OSError
         return files, f"truncated or damaged after {len(files)} files ({str(error) or type(error).__name__})"
     return files, None
-
-
-def state_of(path):
-    """[bytes, nanoseconds of the last change] of a file: whether what was made of it is up to date."""
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
 
 
 def extracted(archive, folder):

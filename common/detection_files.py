@@ -136,11 +136,3 @@ def dataset_of(path):
     if any(camera_of(entry) for folder in subject_folders(path).values() for entry in _files_of(folder)):
         return "h36m"
     return "custom"
-
-
-def state_of(path):
-    """[bytes, time of the last change] of a file, [number of files, the latest such time] of a folder."""
-    if path.is_file():
-        return [path.stat().st_size, path.stat().st_mtime_ns]
-    times = [file.stat().st_mtime_ns for file in path.glob("*.json")]
-    return [len(times), max(times)]

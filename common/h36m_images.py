@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from common import prepared
-from common.archives import state_of
 from common.camera import project_to_2d
 from common.folders import atomic_folder
 from common.h36m_raw import AGAIN, BROKEN_VIEWS, CAMERAS, TEST_SUBJECTS, find_file, pixel_camera, read_positions
 from common.keypoints import CONTEXTPOSE_17_FROM_H36M_32
+from common.prepared import state_of
 from common.utils import DataError, require
 from common.video import read_chosen_frames
 

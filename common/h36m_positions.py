@@ -19,7 +19,7 @@ from common.h36m_raw import (
     read_positions,
     time_limit,
 )
-from common.keypoints import H36M_17, H36M_KEPT
+from common.keypoints import H36M_KEPT, layout_metadata
 from common.mat5 import variables_of
 from common.synthetic import project_views
 from common.utils import DataError, WriteError, require
@@ -119,7 +119,6 @@ def make_arrays(positions):
     """
     views = {subject: {action: project_views(poses[:, H36M_KEPT].astype(np.float64), h36m_cameras(subject))
                        for action, poses in actions.items()} for subject, actions in positions.items()}
-    metadata = {"layout_name": "h36m", "num_joints": H36M_17.num_joints(),
-                "keypoints_symmetry": [H36M_17.joints_left(), H36M_17.joints_right()]}
+    metadata = np.array(layout_metadata("h36m"), dtype=object)
     return ({"positions_3d": np.array(positions, dtype=object)},
-            {"positions_2d": np.array(views, dtype=object), "metadata": np.array(metadata, dtype=object)})
+            {"positions_2d": np.array(views, dtype=object), "metadata": metadata})

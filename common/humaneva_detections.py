@@ -81,12 +81,6 @@ def _detections_at(path):
     return path if next(path.glob("*.json"), None) else None
 
 
-def state_of(path):
-    """[bytes, nanoseconds of the last change] of a file, or of all files in a folder: whether it is up to date."""
-    stats = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
-    return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
-
-
 def read_videos(files, **reading):
     """Read {(person, take): {camera: path}}: (the same with a Video each, layout, notices). Raises DataError.
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from common import mat5
-from common.keypoints import LAYOUTS
 from common.mpi3dhp_raw import kind_of
 from common.utils import DataError, progress, require
 
@@ -203,10 +202,3 @@ def _add_chunks(labels, subject, take, poses, views):
                 part.setdefault(subject, {})[f"{take} chunk{number}"] = values
             added += 1
     return added
-
-
-def layout_metadata(layout):
-    """The `metadata` of a 2D file whose joints are those of `LAYOUTS[layout]`."""
-    skeleton = LAYOUTS[layout]
-    return {"layout_name": layout, "num_joints": skeleton.num_joints(),
-            "keypoints_symmetry": [skeleton.joints_left(), skeleton.joints_right()]}

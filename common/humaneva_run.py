@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from common import humaneva_detections as detections
-from common.humaneva_raw import CAMERAS, JOINTS, SUBJECTS, Labels, layout_metadata
+from common.humaneva_raw import CAMERAS, JOINTS, SUBJECTS, Labels
+from common.keypoints import layout_metadata
 from common.mapping import mapped, target_layout
-from common.prepared import is_made, write
+from common.prepared import is_made, state_of, write
 from common.safe_io import load_npz
 from common.utils import DataError
 
@@ -74,7 +75,7 @@ def convert_detections(folder, name, labels, output_dir, aligned=True, allow_mis
     reading: of `common.detections.read_detections`. Raises DataError and UsageError.
     """
     files = detections.find_videos(folder)
-    sources = {f"{person} {take} {camera}": detections.state_of(path) for (person, take), cameras in files.items()
+    sources = {f"{person} {take} {camera}": state_of(path) for (person, take), cameras in files.items()
                for camera, path in cameras.items()}
     settings = {"recipe": RECIPE, "align": aligned, "allow_missing": allow_missing, "to": to, "reading": reading,
                 "frames": json.loads(json.dumps(labels.frames)), "sources": sources}

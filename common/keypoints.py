@@ -136,6 +136,13 @@ def layout_matrix(groups, joints_in):
     return matrix
 
 
+def layout_metadata(layout, **more):
+    """The `metadata` of a 2D file whose joints are those of `LAYOUTS[layout]`, as VideoPose3D's files have it."""
+    skeleton = LAYOUTS[layout]
+    return {"layout_name": layout, "num_joints": skeleton.num_joints(),
+            "keypoints_symmetry": [skeleton.joints_left(), skeleton.joints_right()], **more}
+
+
 def identify_layout(name, num_joints, left, right):
     """The name in `LAYOUTS` of 2D joints, or None where it is none of them.
 

@@ -1,7 +1,7 @@
 """The joints of detections, mapped to those that the models take."""
 import numpy as np
 
-from common.keypoints import LAYOUT_MAPS, LAYOUTS, layout_matrix
+from common.keypoints import LAYOUT_MAPS, layout_matrix
 from common.utils import DataError, UsageError
 
 # What --to auto makes of layouts for which there are no models; Human3.6M's and COCO's joints stay.
@@ -25,13 +25,6 @@ def mapped(keypoints, layout, target):
         return keypoints
     matrix = layout_matrix(LAYOUT_MAPS[layout, target], keypoints.shape[1])
     return (matrix @ keypoints).astype(np.float32)
-
-
-def metadata_of(layout, **more):
-    """The `metadata` of a 2D file whose joints have this layout."""
-    skeleton = LAYOUTS[layout]
-    return {"layout_name": layout, "num_joints": skeleton.num_joints(),
-            "keypoints_symmetry": [skeleton.joints_left(), skeleton.joints_right()], **more}
 
 
 class Mapping:

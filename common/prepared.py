@@ -6,6 +6,12 @@ import numpy as np
 from common.utils import DataError, atomic_path
 
 
+def state_of(path):
+    """[bytes, nanoseconds of the last change] of a file, or of all files in a folder: whether it is what it was."""
+    stats = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
+    return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
+
+
 def is_made(path, settings, renewing=(), elsewhere="--output DIR"):
     """Whether the npz file `path` holds these settings' data, so that it can be kept.
 
