@@ -16,7 +16,7 @@ from common.arguments import picture_flags
 from common.detections import FORMATS
 from common.export import check_export
 from common.flags import SWITCH, OneLineParser, natural, widths
-from common.keypoints import LAYOUTS
+from common.keypoints import LAYOUT_MAPS, LAYOUTS
 from common.utils import DataError, UsageError, run_script
 from common.video import check_output
 
@@ -85,6 +85,10 @@ def find_person(args, video):
     keypoints, _, most = upright(keypoints, found.size, video, found.layout)
     for notice in [*notices, *more, *most]:
         print(notice if notice.startswith("WARNING") else f"INFO: {notice}")
+    known = ["h36m", *(source for source, target in LAYOUT_MAPS if target == "h36m")]
+    if found.layout not in known:
+        raise DataError(f"{found.path}: its joints are {found.layout}'s, and the network takes {', '.join(known)}; "
+                        "detect with one of these")
     return keypoints, found.layout
 
 

@@ -200,6 +200,10 @@ def test_what_does_not_fit_is_one_line(own, tmp_path):
     run_script(*given, ROOT / "tests/golden/32_gt_27_supervised_epoch_5.bin").assert_fails(4, "17 joints")
     run_script(*given, "gone.bin").assert_fails(4, "checkpoint/h36m/gone.bin")
     run_script(*given, CHECKPOINT, "--person", 7).assert_fails(2, "7")
+    write_alphapose(tmp_path / "other.json", people_of([np.full((30, 15, 2), 5.0)]))
+    run_script(*given[:-3], "--detections", tmp_path / "other.json", "--layout", "humaneva15", "--evaluate",
+               CHECKPOINT).assert_fails(3, "humaneva15", "coco", "body25")
+    (tmp_path / "other.json").unlink()
     (tmp_path / "file").write_text("")
     written = run_script(*shared[:-1], tmp_path / "file" / "a.mp4", *given[-3:], CHECKPOINT)
     written.assert_fails(3, "cannot be written")  # and nothing was lifted before
