@@ -123,7 +123,7 @@ def main(args):
     data = as_data(args, video, keypoints, layout)
     model = model_of(path, data.input_layout, args.architecture, args.causal).to(pick_device(args.device))
     print(f"lifting with {path}: {model.receptive_field()} frames at a time, {layout} joints to Human3.6M's")
-    render(args, data, model, next(model.parameters()).device)
+    render(args, data, model, next(model.parameters()).device, path)
 
 
 if __name__ == "__main__":

@@ -277,7 +277,7 @@ def _evaluate_only(args, data, model, processes, say):
         if processes.is_main:
             from common.rendering import render
 
-            render(args, data, model, processes.device)
+            render(args, data, model, processes.device, path)
         processes.barrier()
         return
     sequences = data.test_sequences(args)

@@ -12,7 +12,7 @@ from common.resampling import NETWORK_FPS, at_network_rate, steady_rate
 from common.utils import DataError, UsageError
 
 
-def render(args, data, model, device):
+def render(args, data, model, device, checkpoint):
     """Lift every frame of the sequence that the arguments name, and write the video and the exported coordinates."""
     sequence = _sequence_to_render(args, data)
     fps, times = _frame_times(args, data.dataset, sequence)
@@ -29,9 +29,10 @@ def render(args, data, model, device):
     in_camera, world = _placed(sequence, relative)
     even = steady_rate(times) is not None or len(times) < 2
     if args.viz_export:
-        from common.export import write_export
+        from common.export import write_prediction
 
-        write_export(args.viz_export, in_camera, world, data.dataset.skeleton(), fps, times=times)
+        write_prediction(args.viz_export, _prediction(args, checkpoint, data, sequence, in_camera, world, fps,
+                                                      None if even else times))
         print(f"3D coordinates of {len(world)} frames written to {args.viz_export}")
     if args.viz_output:
         _write_video(args, data, sequence, world, fps, None if even else times)
@@ -49,13 +50,35 @@ def _placed(sequence, relative):
     return relative, world
 
 
+def _prediction(args, checkpoint, data, sequence, in_camera, world, fps, times):
+    """What was predicted, as the file of results has it."""
+    from common.export import Prediction, make_source
+
+    camera = sequence.camera
+    size = camera["res_w"], camera["res_h"]
+    return Prediction(
+        world, data.dataset.skeleton(), fps, "world", "in place" if sequence.trajectory is None else "ground truth",
+        make_source(checkpoint, dataset=getattr(args, "dataset", None), subject=sequence.subject,
+                    action=sequence.action, camera=sequence.camera_index, video=args.viz_video),
+        times, joints_camera=in_camera, ground_truth=_truth(sequence),
+        keypoints_2d=image_coordinates(sequence.keypoints, *size), skeleton_2d=LAYOUTS.get(data.keypoints.layout),
+        size=size)
+
+
+def _truth(sequence):
+    """The true poses (T, J, 3) in the world, or None."""
+    if sequence.positions is None:
+        return None
+    camera = sequence.camera
+    return camera_to_world(sequence.positions + sequence.trajectory, camera["orientation"], camera["translation"])
+
+
 def _write_video(args, data, sequence, world, fps, times):
     from common.visualization import render_animation
 
     camera, poses = sequence.camera, {"Reconstruction": world}
     if sequence.positions is not None and not args.viz_no_ground_truth:
-        truth = sequence.positions + sequence.trajectory
-        poses["Ground truth"] = camera_to_world(truth, camera["orientation"], camera["translation"])
+        poses["Ground truth"] = _truth(sequence)
     size = camera["res_w"], camera["res_h"]
     frames = render_animation(
         image_coordinates(sequence.keypoints, *size), poses, data.dataset.skeleton(), fps, args.viz_bitrate,
