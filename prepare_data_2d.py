@@ -28,7 +28,7 @@ from common.mapping import TARGETS, Mapping
 from common.own_video import OwnVideo, on_frames, open_video, upright
 from common.prepared import is_made, state_of, write
 from common.safe_io import load_npz
-from common.utils import DataError, UsageError, progress, run_script
+from common.utils import DataError, UsageError, print_notices, progress, run_script
 
 RECIPE = 1  # raised when the same detections come to give other files
 DATASETS = ("auto", "h36m", "humaneva15", "custom")
@@ -75,11 +75,6 @@ def picture_size(text):
     return int(match[1]), int(match[2])
 
 
-def say(notices):
-    for notice in notices:
-        print(notice if notice.startswith("WARNING") else f"INFO: {notice}")
-
-
 # --- a user's own videos ---
 
 def placed(args, video, keypoints, detections):
@@ -106,11 +101,11 @@ def prepare_custom(args, videos):
         detections = read_detections(path, args.format, args.layout, frames, args.first_frame, strict=False)
         keypoints, notices = person_keypoints(detections, args.person)
         keypoints, size, more = placed(args, video, keypoints, detections)
-        say([*notices, *more])
+        print_notices([*notices, *more])
         positions[name] = {"custom": [mapping.apply(keypoints, detections.layout, path)]}
         about[name] = {"w": size[0], "h": size[1]} | ({"fps": fps} if fps else {})
         print(f"{name}: {len(keypoints)} frames of {size[0]}x{size[1]} pixels")
-    say(mapping.notices())
+    print_notices(mapping.notices())
     return {"positions_2d": positions, "metadata": layout_metadata(mapping.target, video_metadata=about)}
 
 
@@ -140,7 +135,7 @@ def prepare_h36m(args, sequences):
                 detections = at_least(read_detections(path, args.format, args.layout, None, args.first_frame),
                                       (needed or {}).get((subject, action), 0), f"{subject} {action}")
                 keypoints, notices = person_keypoints(detections)
-                say(notice for notice in notices if notice.startswith("WARNING"))
+                print_notices(notice for notice in notices if notice.startswith("WARNING"))
                 missing[0] += detections.frames - len(np.unique(detections.frame))
                 missing[1] += detections.frames
                 views.append(mapping.apply(keypoints, detections.layout, path))
@@ -151,9 +146,9 @@ def prepare_h36m(args, sequences):
           "which were interpolated")
     lacking = [" ".join(key) for key in needed or () if key not in lengths and key != ("S11", "Directions")]
     if lacking:
-        say([f"data_3d_h36m.npz has {len(lacking)} sequences more ({', '.join(lacking[:3])} ...): leave their subjects "
-             "or actions out (-str, -ste, -a)"])
-    say(mapping.notices())
+        print_notices([f"data_3d_h36m.npz has {len(lacking)} sequences more ({', '.join(lacking[:3])} ...): leave "
+                       "their subjects or actions out (-str, -ste, -a)"])
+    print_notices(mapping.notices())
     return {"positions_2d": positions, "metadata": layout_metadata(mapping.target)}
 
 
@@ -225,7 +220,7 @@ def main(args):
         print(f"{target}: exists, kept; --force writes it anew")
     else:
         if others:
-            say([f"{len(others)} files are of no known sequence and left out: {', '.join(others[:5])}"])
+            print_notices([f"{len(others)} files are of no known sequence and left out: {', '.join(others[:5])}"])
         made = prepare_h36m(args, found) if dataset == "h36m" else prepare_custom(args, found)
         write(target, settings, **{name: np.array(value, dtype=object) for name, value in made.items()})
     where = "" if args.data_dir == Path("data") else f" --data-dir {shlex.quote(str(args.data_dir))}"

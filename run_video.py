@@ -1,7 +1,8 @@
-"""From your own video to 3D: the detections in it, lifted by GLA-GCN, as a video and as numbers.
+"""From your own video to 3D: the detections in it, lifted by GLA-GCN, as a video or a page, and as numbers.
 
     python run_video.py clip.mp4 --detections clip.mp4.npz --evaluate 96_detectron_pt_coco_243_supervised.bin
     python run_video.py clip.mp4 --detections openpose_output/ --evaluate FILE --output clip_3d.mp4 --export clip_3d.npz
+    python run_video.py clip.mp4 --detections clip.mp4.npz --evaluate FILE --output clip.html --export clip.bvh
     python run_video.py clip.mp4 --detector yolox_m.onnx,rtmpose_m.onnx --evaluate FILE
     python run_video.py clip.mp4 --detector my_detector.py:find_people --evaluate FILE --person 1
 
@@ -12,13 +13,12 @@ frame rate, even or not; nothing is downloaded.
 import argparse
 from pathlib import Path
 
-from common.arguments import picture_flags
+from common.arguments import EXPORTS, OUTPUTS, check_picture, picture_flags
 from common.detections import FORMATS
-from common.export import check_export
+from common.export import check_export, results_paths
 from common.flags import SWITCH, OneLineParser, natural, widths
 from common.keypoints import LAYOUT_MAPS, LAYOUTS
-from common.utils import DataError, UsageError, run_script
-from common.video import check_output
+from common.utils import DataError, UsageError, print_notices, run_script
 
 CHECKPOINT_FOLDERS = ("checkpoint", "checkpoint/h36m", "checkpoint/demo", "output")
 
@@ -28,8 +28,8 @@ def get_args():
     add = parser.add_argument
     add("video", type=Path, metavar="VIDEO", help="your video")
     add("--evaluate", required=True, metavar="FILE", help="checkpoint: a path, or a name in checkpoint/")
-    add("--output", metavar="PATH", help="rendered file, .mp4 or .gif (default: VIDEO_3d.mp4 in the working folder)")
-    add("--export", metavar="PATH", help="write the 3D coordinates (.npz)")
+    add("--output", metavar="PATH", help=f"rendered file ({OUTPUTS}; default: VIDEO_3d.mp4 in the working folder)")
+    add("--export", metavar="PATH", help=f"write the 3D coordinates ({EXPORTS})")
     add("--detections", type=Path, metavar="PATH", help="a file, or OpenPose's folder")
     add("--format", choices=FORMATS, default="auto", help="of the detections (default: told by content)")
     add("--detector", metavar="SPEC", help="run a detector: module:function, file.py:function, or ONNX files")
@@ -43,7 +43,9 @@ def get_args():
     add("--amp", choices=("off", "bf16"), default="off", help="mixed precision")
     add("--debug", action="store_true", help="show the traceback of an error")
     picture_flags(add)
-    return check_args(parser.parse_args())
+    args = parser.parse_args()
+    args.given = parser.typed
+    return check_args(args)
 
 
 def check_args(args):
@@ -56,14 +58,12 @@ def check_args(args):
                 raise UsageError(f"--{name.replace('_', '-')} does not apply to --detector; it is of files")
     if not args.video.is_file():
         raise DataError(f"{args.video}: no such video file; check the path")
-    if args.viz_limit == 0 or args.viz_limit < -1:
-        raise UsageError(f"--viz-limit {args.viz_limit}: give a positive number of frames, or -1 for all")
     args.output = args.output or f"{args.video.stem}_3d.mp4"
-    check_output(args.output)
+    check_picture(args, args.output)
     if Path(args.output).resolve() == args.video.resolve():
         raise UsageError(f"--output {args.output}: is the video itself; give another name")
-    if args.export:
-        check_export(args.export)
+    for path in results_paths(args.output, args.export):
+        check_export(path)
     return args
 
 
@@ -83,8 +83,7 @@ def find_person(args, video):
     keypoints, notices = person_keypoints(found, args.person)
     keypoints, more = on_frames(keypoints, video, bool(args.detector) or found.file_format in EVERY_FRAME_LISTED)
     keypoints, _, most = upright(keypoints, found.size, video, found.layout)
-    for notice in [*notices, *more, *most]:
-        print(notice if notice.startswith("WARNING") else f"INFO: {notice}")
+    print_notices([*notices, *more, *most])
     known = ["h36m", *(source for source, target in LAYOUT_MAPS if target == "h36m")]
     if found.layout not in known:
         raise DataError(f"{found.path}: its joints are {found.layout}'s, and the network takes {', '.join(known)}; "

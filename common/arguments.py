@@ -2,8 +2,9 @@
 import argparse
 from pathlib import Path
 
-from common.export import check_export
+from common.export import check_export, results_paths
 from common.flags import (
+    SMOOTHING,
     SWITCH,
     HelpFormatter,
     OneLineParser,
@@ -18,7 +19,7 @@ from common.flags import (
 )
 from common.pose_data import DATASETS
 from common.utils import DataError, UsageError
-from common.video import check_output
+from common.video import check_output, is_page
 
 _H36M_SUBJECTS = ("S1,S5,S6,S7,S8", "S9,S11")
 _HUMANEVA_SUBJECTS = ("Train/S1,Train/S2,Train/S3", "Validate/S1,Validate/S2,Validate/S3")
@@ -163,18 +164,23 @@ def machine_flags(add):
     add("-dg", "--debug", action="store_true", help="10 batches an epoch, and tracebacks of errors")
 
 
+OUTPUTS = ".mp4 or .gif; .html: a page to turn, play and step through"
+EXPORTS = ".npz .json .csv .bvh .trc .c3d; beside others than the first two, or without, STEM.results.npz holds all"
+
+
 def _viz(add):
     add("--viz-subject", metavar="NAME", default=None, help="subject to render")
     add("--viz-action", metavar="NAME", default=None, help="action to render")
     add("--viz-camera", type=natural, default=0, metavar="N", help="camera to render")
     add("--viz-video", metavar="PATH", default=None, help="input video to show")
-    add("--viz-output", metavar="PATH", default=None, help="rendered file (.gif or .mp4)")
-    add("--viz-export", metavar="PATH", default=None, help="write the 3D coordinates (.npz)")
+    add("--viz-output", metavar="PATH", default=None, help=f"rendered file ({OUTPUTS})")
+    add("--viz-export", metavar="PATH", default=None, help=f"write the 3D coordinates ({EXPORTS})")
     add("--viz-no-ground-truth", action="store_true", help="do not show the ground truth")
     picture_flags(add)
 
 
 def picture_flags(add):
+    add("--smooth", choices=SMOOTHING, default=None, help="smooth what is shown and exported over time (default: not)")
     add("--viz-skip", type=natural, default=0, metavar="N", help="frames of the input video to skip")
     add("--viz-bitrate", type=positive, default=3000, metavar="KBPS", help="bitrate of mp4 files")
     add("--viz-limit", type=int, default=-1, metavar="N", help="render the first N frames only")
@@ -223,7 +229,7 @@ def check_lifting_args(args):
     if args.render:
         _check_render(args)
     else:
-        given = [name for name in args.given if name.startswith("viz_")]
+        given = [name for name in args.given if name.startswith("viz_") or name == "smooth"]
         if given:
             raise UsageError(f"--{given[0].replace('_', '-')} does not apply without --render")
     if args.dataset == "custom" and not args.render:
@@ -243,21 +249,33 @@ def _check_render(args):
     if not (args.viz_output or args.viz_export):
         raise UsageError("--render writes nothing without --viz-output FILE or --viz-export FILE")
     if args.viz_output:
-        check_output(args.viz_output)
-        if args.viz_output.endswith(".gif") and "viz_bitrate" in args.given:
-            raise UsageError("--viz-bitrate does not apply to .gif files; they have no bitrate")
+        check_picture(args, args.viz_output)
     elif any(name in args.given for name in FOR_VIDEO_ONLY):
         flag = next(name for name in FOR_VIDEO_ONLY if name in args.given).replace("_", "-")
         raise UsageError(f"--{flag} does not apply without --viz-output: --viz-export writes all frames")
     if args.viz_video and args.downsample > 1:
         raise UsageError("--downsample does not apply with --viz-video, whose frames it would not thin; use "
                          "--viz-downsample")
-    if args.viz_export:
-        check_export(args.viz_export)
-    if args.viz_limit == 0 or args.viz_limit < -1:
-        raise UsageError(f"--viz-limit {args.viz_limit}: give a positive number of frames, or -1 for all")
+    for path in results_paths(args.viz_output, args.viz_export):
+        check_export(path)
     if args.json:
         raise UsageError("--json does not apply to --render; evaluate without it")
     if args.viz_video and not Path(args.viz_video).is_file():
         raise DataError(f"--viz-video {args.viz_video}: no such file")
+
+
+def check_picture(args, output):
+    """Refuse a rendered file that cannot be, and those of `picture_flags` that do not apply to it."""
+    check_output(output, page=True)
+    kind, reasons = Path(output).suffix.lower(), {}
+    if kind == ".gif":
+        reasons = {"viz_bitrate": "they have no bitrate"}
+    elif is_page(output):
+        reasons = {"viz_bitrate": "they hold the poses themselves, not pictures of them",
+                   "viz_size": "the browser's window has the size that it has"}
+    for name, reason in reasons.items():
+        if name in args.given:
+            raise UsageError(f"--{name.replace('_', '-')} does not apply to {kind} files; {reason}")
+    if args.viz_limit == 0 or args.viz_limit < -1:
+        raise UsageError(f"--viz-limit {args.viz_limit}: give a positive number of frames, or -1 for all")
 

@@ -21,13 +21,18 @@ AVERAGE_LABELS = {
 }
 
 
+def check_finite(predicted):
+    """DataError where a network predicts anything else than numbers."""
+    if not np.isfinite(predicted).all():
+        raise DataError("the network predicts NaN or infinite values; evaluate another checkpoint")
+
+
 def sequence_errors(predicted, target, mm_per_unit):
     """The four errors of one sequence in mm, each with the frames it counts: {metric: (error, frames)}.
 
     predicted, target: (T, J, 3), root-relative. A sequence of one frame has no velocity and counts none for it.
     """
-    if not np.isfinite(predicted).all():
-        raise DataError("the network predicts NaN or infinite values; evaluate another checkpoint")
+    check_finite(predicted)
     frames = len(target)
     errors = {
         "mpjpe": joint_errors(predicted, target).mean(),

@@ -10,18 +10,18 @@ Every script that predicts writes such files, and everything that shows or conve
 """
 import hashlib
 import json
-import re
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
+from common.plain_values import checked, numbers, numbers_or_text, one, skeleton_of, storable, text
 from common.safe_io import load_npz
 from common.skeleton import Skeleton
-from common.utils import DataError, UsageError, atomic_path, check_place
+from common.utils import DataError, UsageError, atomic_path, check_place, print_notices, require
 
 FORMAT, VERSION = "3d-human-pose", 1
 CAMERA_AXES = "x right, y down, z away from the camera"
@@ -31,7 +31,9 @@ ROOT_PATHS = {"ground truth": "the root joint's path is that of the ground truth
               "predicted": "the root joint's path is predicted",
               "in place": "the root joint's path is not known: the person stays in place",
               "origin": "the root joint is the origin in every frame"}
-SOURCE_KEYS = ("checkpoint", "checkpoint_sha256", "command", "dataset", "subject", "action", "camera", "video")
+SOURCE_KEYS = ("checkpoint", "checkpoint_sha256", "command", "dataset", "subject", "action", "camera", "video",
+               "smoothing")
+FRAMES_OF = ("joints", "times", "joints_camera", "ground_truth", "keypoints_2d")  # what has a row per frame
 NOT_POSES = "is no file of predicted poses; give one that --viz-export, --export or --predict wrote"
 DIGITS = 6  # of metres and seconds in JSON
 
@@ -41,10 +43,11 @@ class Prediction:
     """3D poses of one person over T frames, and what is known of them.
 
     joints: (T, J, 3) float32 metres; frame: their frame of reference, a key of `AXES`; skeleton: of the J joints; fps:
-    mean frames per second; times: (T,) ascending seconds where the frames are uneven in time, else None; root_path: a
-    key of `ROOT_PATHS`; source: {key of SOURCE_KEYS: text}; joints_camera: (T, J, 3), the same in the camera's space,
-    where `frame` is another; ground_truth: (T, J, 3) in `frame`; keypoints_2d: (T, K, 2) pixels, NaN where there are
-    none, of skeleton_2d in pictures of `size` (width, height); extra: {name: array of numbers or text}.
+    frames per second, of uneven ones the mean, and where frames are left out those of the whole; times: (T,) ascending
+    seconds where the frames are uneven in time or some are left out, else None; root_path: a key of `ROOT_PATHS`;
+    source: {key of SOURCE_KEYS: text}; joints_camera: (T, J, 3), the same in the camera's space, where `frame` is
+    another; ground_truth: (T, J, 3) in `frame`; keypoints_2d: (T, K, 2) pixels, NaN where there are none, of
+    skeleton_2d in pictures of `size` (width, height); extra: {name: array of numbers or text}.
     """
 
     joints: np.ndarray
@@ -63,13 +66,12 @@ class Prediction:
 
     def __post_init__(self):
         """Raises ValueError where shapes do not fit, or numbers are not finite."""
-        self.joints = np.asarray(self.joints, dtype=np.float32)
+        self.joints = _float32(self.joints)
         shape = (len(self.joints), self.skeleton.num_joints(), 3)
         for name in ("joints", "joints_camera", "ground_truth"):
-            value = getattr(self, name)
-            if value is None:
+            if getattr(self, name) is None:
                 continue
-            value = np.asarray(value, dtype=np.float32)
+            value = _float32(getattr(self, name))
             if value.shape != shape or not shape[0]:
                 raise ValueError(f"{name} of shape {value.shape}, expected frames of {shape[1:]} and at least one")
             if not np.isfinite(value).all():
@@ -88,13 +90,18 @@ class Prediction:
         self._check_2d()
 
     def _check_2d(self):
-        if self.keypoints_2d is None:
-            return
-        self.keypoints_2d = np.asarray(self.keypoints_2d, dtype=np.float32)
-        joints = None if self.skeleton_2d is None else self.skeleton_2d.num_joints()
-        if self.keypoints_2d.shape != (len(self.joints), joints or self.keypoints_2d.shape[1], 2):
-            raise ValueError(f"keypoints_2d of shape {self.keypoints_2d.shape} for {len(self.joints)} frames"
-                             + (f" and {joints} joints" if joints else ""))
+        if self.keypoints_2d is not None:
+            self.keypoints_2d = _float32(self.keypoints_2d)
+            shape = self.keypoints_2d.shape
+            joints = shape[1:2] if self.skeleton_2d is None else (self.skeleton_2d.num_joints(),)
+            if shape != (len(self.joints), *joints, 2):
+                raise ValueError(f"keypoints_2d of shape {shape}, expected {(len(self.joints), *(joints or 'K'), 2)}")
+            if np.isinf(self.keypoints_2d).any():
+                raise ValueError("keypoints_2d holds infinite values")
+        if self.size is not None:
+            self.size = tuple(int(side) for side in self.size)
+            if len(self.size) != 2 or min(self.size) < 1:
+                raise ValueError(f"size {self.size}, expected (width, height)")
 
     def __len__(self):
         return len(self.joints)
@@ -107,6 +114,11 @@ class Prediction:
     def seconds(self):
         """When each frame is shown, (T,) from 0 on."""
         return np.arange(len(self)) / self.fps if self.times is None else self.times - self.times[0]
+
+    def cut(self, kept, fps):
+        """The prediction of the frames `kept` (n,) alone, `fps` of them a second; without `extra`."""
+        rows = {name: getattr(self, name)[kept] for name in FRAMES_OF if getattr(self, name) is not None}
+        return replace(self, fps=fps, extra={}, **rows)
 
     def upright(self, poses):
         """Poses (..., 3) of `frame` with z up; a camera is taken as level."""
@@ -127,16 +139,21 @@ class Prediction:
         return 1000 * np.linalg.norm(off, axis=-1)
 
 
+def _float32(values):
+    with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and refused as such
+        return np.asarray(values).astype(np.float32)
+
+
 def make_source(checkpoint=None, **known):
     """What is known of where poses come from, {key of SOURCE_KEYS: text}; checkpoint: a path, whose hash is taken."""
     source = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}
     if checkpoint is not None:
         source |= {"checkpoint": str(checkpoint), "checkpoint_sha256": _sha256(checkpoint)}
-    source |= {name: str(value) for name, value in known.items() if value is not None}
+    source |= {name: value for name, value in known.items() if value is not None}
     unknown = set(source) - set(SOURCE_KEYS)
     if unknown:
         raise ValueError(f"a source has no {', '.join(sorted(unknown))}")
-    return source
+    return {name: storable(value) for name, value in source.items()}
 
 
 def _sha256(path):
@@ -168,9 +185,7 @@ def _contents(prediction):
     for name, value in prediction.extra.items():
         if name in contents or name == "source":
             raise ValueError(f"{name} is a key of the file itself")
-        contents[name] = np.asarray(value)
-        if contents[name].dtype.hasobject:
-            raise ValueError(f"{name} is not an array of numbers or text")
+        contents[name] = checked(name, value)
     return contents
 
 
@@ -183,11 +198,13 @@ def _write_npz(path, prediction):
     if prediction.frame == "world":
         contents["keypoints_3d_world"] = prediction.joints
     np.savez_compressed(path, **contents)
+    return []
 
 
 def _write_json(path, prediction):
     content = {name: _plain(value) for name, value in _contents(prediction).items()}
     path.write_text(json.dumps({**content, "source": prediction.source}, allow_nan=False) + "\n", encoding="utf-8")
+    return []
 
 
 def _plain(values):
@@ -201,20 +218,33 @@ def _plain(values):
 
 def _lazily(module, function):
     def write(path, prediction):
-        getattr(import_module(module), function)(path, prediction)
+        return getattr(import_module(module), function)(path, prediction)
     return write
 
 
-WRITERS = {".npz": _write_npz, ".json": _write_json, ".csv": _lazily("common.export_tables", "write_csv"),
-           ".bvh": _lazily("common.export_bvh", "write_bvh"), ".trc": _lazily("common.export_tables", "write_trc"),
-           ".c3d": _lazily("common.export_tables", "write_c3d")}
+RESULTS = {".npz": _write_npz, ".json": _write_json}  # hold all of a prediction, and can be read
+WRITERS = RESULTS | {".csv": _lazily("common.export_tables", "write_csv"),
+                     ".bvh": _lazily("common.export_bvh", "write_bvh"),
+                     ".trc": _lazily("common.export_tables", "write_trc"),
+                     ".c3d": _lazily("common.export_tables", "write_c3d")}
 
 
 def write_prediction(path, prediction):
-    """Write a prediction in the format of the suffix, one of `WRITERS`. Raises UsageError, WriteError."""
+    """Write a prediction in the format of the suffix, one of `WRITERS`; returns notices, lines to print.
+
+    Raises UsageError, WriteError, DependencyError.
+    """
     check_export(path)
     with atomic_path(path) as temporary:
-        WRITERS[Path(path).suffix.lower()](temporary, prediction)
+        return WRITERS[Path(path).suffix.lower()](temporary, prediction)
+
+
+def export_prediction(prediction, paths):
+    """Write a prediction to all of the paths, and print where, with what there is to notice."""
+    for path in paths:
+        notices = write_prediction(path, prediction)
+        print(f"3D coordinates of {len(prediction)} frames written to {path}")
+        print_notices(notices)
 
 
 def check_export(path):
@@ -225,7 +255,21 @@ def check_export(path):
                          f"same array with np.load(...)['keypoints_3d']")
     if suffix not in WRITERS:
         raise UsageError(f"{path}: the suffix must be one of {', '.join(WRITERS)}, not {suffix or 'none'}")
+    if suffix == ".c3d":
+        require("ezc3d", "ezc3d")
     check_place(path)
+
+
+def results_paths(output, export):
+    """Where a script leaves its prediction: at `export`, if given, and in a results file that can be read, always.
+
+    Where `export` names none, that is `<stem>.results.npz` beside `output`, or without one beside `export`.
+    """
+    paths = [Path(export)] if export else []
+    if not any(path.suffix.lower() in RESULTS for path in paths):
+        beside = Path(output or export)
+        paths.append(beside.with_name(f"{beside.stem}.results.npz"))
+    return paths
 
 
 # ---- reading
@@ -234,17 +278,26 @@ def check_export(path):
 def read_prediction(path):
     """The `Prediction` in a file that `write_prediction` wrote, `.npz` or `.json`. Raises DataError."""
     path = Path(path)
+    if path.suffix.lower() not in RESULTS:
+        raise DataError(f"{path}: only {' and '.join(RESULTS)} files of results can be read; give the one that was "
+                        "written beside it")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; check the path")
     content = _read_json(path) if path.suffix.lower() == ".json" else load_npz(path)
-    if str(content.get("format", "")) != FORMAT:
-        raise DataError(f"{path}: {NOT_POSES}")
     try:
-        if int(content["version"]) > VERSION:
-            raise DataError(f"{path}: is of version {int(content['version'])}, newer than this program; update it")
+        if "format" not in content and (content.keys() & OF_EARLIER_VERSIONS):
+            raise DataError(f"{path}: was exported by an earlier version of this suite, which did not tell all that is "
+                            "needed; export it again")
+        if str(content.get("format", "")) != FORMAT:
+            raise DataError(f"{path}: {NOT_POSES}")
+        if int(one(content["version"])) > VERSION:
+            raise DataError(f"{path}: is of version {int(one(content['version']))}, newer than this program; update "
+                            "it")
         return _prediction(content)
     except KeyError as error:
         raise DataError(f"{path}: has no {error}; export it again") from None
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path}: is damaged ({error}); export it again") from None
+    except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise DataError(f"{path}: is damaged ({' '.join(str(error).split())[:200]}); export it again") from None
 
 
 def _read_json(path):
@@ -259,60 +312,24 @@ def _read_json(path):
     return content
 
 
+OF_EARLIER_VERSIONS = {"keypoints_3d_world", "predictions"}
 KNOWN = {"format", "version", "joints", "frame", "axes", "root_path", "units", "fps", "times", "joint_names", "parents",
          "joints_left", "joints_right", "joints_camera", "axes_camera", "ground_truth", "keypoints_2d", "size",
          "joint_names_2d", "parents_2d", "source", "keypoints_3d", "keypoints_3d_camera", "keypoints_3d_world"}
 
 
 def _prediction(content):
-    if str(content["units"]) != "m":
-        raise ValueError(f"units {str(content['units'])[:20]!r}, not m")
+    if text(content["units"]) != "m":
+        raise ValueError(f"units {text(content['units'])[:20]!r}, not m")
     source = content["source"]
-    source = source if isinstance(source, dict) else json.loads(str(source))
+    source = source if isinstance(source, dict) else json.loads(text(source))
     skeleton_2d = None
     if "parents_2d" in content:
-        skeleton_2d = _skeleton(content["parents_2d"], content["joint_names_2d"], (), ())
+        skeleton_2d = skeleton_of(content["parents_2d"], content["joint_names_2d"], (), ())
     return Prediction(
-        _numbers(content["joints"]), _skeleton(content["parents"], content["joint_names"], content["joints_left"],
+        numbers(content["joints"]), skeleton_of(content["parents"], content["joint_names"], content["joints_left"],
                                                content["joints_right"]),
-        float(content["fps"]), str(content["frame"]), str(content["root_path"]),
-        {str(name): str(value) for name, value in source.items()}, skeleton_2d=skeleton_2d,
-        size=tuple(int(value) for value in content["size"]) if "size" in content else None,
-        extra={name: np.asarray(value) for name, value in content.items() if name not in KNOWN},
-        **{name: _numbers(content[name]) for name in ("times", "joints_camera", "ground_truth", "keypoints_2d")
-           if name in content})
-
-
-def _numbers(values):
-    """Lists or an array as float64; None is NaN."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "iufO":
-        raise ValueError("text where numbers belong")
-    return array.astype(np.float64)
-
-
-def _skeleton(parents, names, left, right):
-    """A skeleton out of a file: a tree of one root, joints of different names. Raises ValueError."""
-    parents, left, right = (_indices(values) for values in (parents, left, right))
-    names = [str(name) for name in names]
-    joints = range(len(parents))
-    if parents.count(-1) != 1 or any(not -1 <= parent < len(parents) for parent in parents):
-        raise ValueError("the parents are no tree of one root")
-    for joint in joints:
-        steps = 0
-        while parents[joint] >= 0:
-            joint, steps = parents[joint], steps + 1
-            if steps > len(parents):
-                raise ValueError("the parents go in circles")
-    if any(joint not in joints for joint in left + right):
-        raise ValueError("left and right joints that there are not")
-    if len(set(names)) != len(names) or not all(re.search(r"\S", name) for name in names):
-        raise ValueError("joints without names of their own")
-    return Skeleton(parents, left, right, names)
-
-
-def _indices(values):
-    values = [] if len(values) == 0 else np.asarray(values)
-    if len(values) and (values.ndim != 1 or values.dtype.kind not in "iu"):
-        raise ValueError("joint numbers that are no whole numbers")
-    return [int(value) for value in values]
+        float(one(content["fps"])), text(content["frame"]), text(content["root_path"]),
+        {storable(name): storable(value) for name, value in source.items()}, skeleton_2d=skeleton_2d,
+        size=content.get("size"), extra={name: numbers_or_text(name, content[name]) for name in content.keys() - KNOWN},
+        **{name: numbers(content[name]) for name in FRAMES_OF[1:] if name in content})

@@ -99,6 +99,7 @@ def boolean(value):
     return known[value.lower()]
 
 
+SMOOTHING = ("one-euro", "savgol")  # the choices of --smooth
 # A flag that turns something on by itself, or as its value says: `-da`, `--data_augmentation True`.
 SWITCH = {"nargs": "?", "const": True, "default": False, "type": boolean, "metavar": "BOOL"}
 

@@ -1,4 +1,5 @@
-"""One sequence lifted frame by frame: as a video beside its input, and as numbers for other programs."""
+"""One sequence lifted frame by frame: beside its input, as a video or an interactive page, and as a file of results."""
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,14 +7,17 @@ import numpy as np
 from common.camera import camera_to_world, image_coordinates
 from common.custom_dataset import CustomDataset
 from common.engine import predict
+from common.evaluation import check_finite
+from common.export import Prediction, export_prediction, make_source, results_paths
 from common.keypoints import LAYOUTS
 from common.pose_data import thinned, views
 from common.resampling import NETWORK_FPS, at_network_rate, steady_rate
-from common.utils import DataError, UsageError
+from common.utils import DataError, UsageError, print_notices
+from common.video import is_page, shown_frames
 
 
 def render(args, data, model, device, checkpoint):
-    """Lift every frame of the sequence that the arguments name, and write the video and the exported coordinates."""
+    """Lift every frame of the sequence that the arguments name; write its results and the video or page of it."""
     sequence = _sequence_to_render(args, data)
     fps, times = _frame_times(args, data.dataset, sequence)
     sequence, fps, times = thinned(sequence, 1, args.downsample), fps / args.downsample, times[::args.downsample]
@@ -26,65 +30,71 @@ def render(args, data, model, device, checkpoint):
     # A user's video has any rate; the sequences of a dataset have the one that the network was trained at.
     relative = lift(sequence.keypoints) if sequence.positions is not None else at_network_rate(lift, sequence.keypoints,
                                                                                                times)
-    in_camera, world = _placed(sequence, relative)
+    check_finite(relative)
     even = steady_rate(times) is not None or len(times) < 2
-    if args.viz_export:
-        from common.export import write_prediction
-
-        write_prediction(args.viz_export, _prediction(args, checkpoint, data, sequence, in_camera, world, fps,
-                                                      None if even else times))
-        print(f"3D coordinates of {len(world)} frames written to {args.viz_export}")
+    prediction = _prediction(args, checkpoint, data, sequence, relative, fps, None if even else times)
+    if args.smooth:
+        prediction = _smoothed(prediction, args.smooth)
+    export_prediction(prediction, results_paths(args.viz_output, args.viz_export))
     if args.viz_output:
-        _write_video(args, data, sequence, world, fps, None if even else times)
+        if args.viz_no_ground_truth:
+            prediction = replace(prediction, ground_truth=None)
+        write = _write_page if is_page(args.viz_output) else _write_video
+        write(args, prediction, float(sequence.camera["azimuth"]))
 
 
-def _placed(sequence, relative):
-    """Poses (T, J, 3) relative to the root, in the camera's space and in the world."""
-    camera, no_shift = sequence.camera, np.zeros(3, np.float32)
-    if sequence.trajectory is not None:
-        in_camera = relative + sequence.trajectory
-        return in_camera, camera_to_world(in_camera, camera["orientation"], camera["translation"])
-    # Without ground truth nobody knows where the person is: only the pose, upright, with its lowest point at 0.
-    world = camera_to_world(relative, camera["orientation"], no_shift)
-    world[..., 2] -= world[..., 2].min()
-    return relative, world
-
-
-def _prediction(args, checkpoint, data, sequence, in_camera, world, fps, times):
-    """What was predicted, as the file of results has it."""
-    from common.export import Prediction, make_source
-
-    camera = sequence.camera
+def _prediction(args, checkpoint, data, sequence, relative, fps, times):
+    """What was predicted, poses (T, J, 3) relative to the root in the camera's space, as the file of results has it."""
+    camera, truth = sequence.camera, None
     size = camera["res_w"], camera["res_h"]
-    return Prediction(
-        world, data.dataset.skeleton(), fps, "world", "in place" if sequence.trajectory is None else "ground truth",
-        make_source(checkpoint, dataset=getattr(args, "dataset", None), subject=sequence.subject,
-                    action=sequence.action, camera=sequence.camera_index, video=args.viz_video),
-        times, joints_camera=in_camera, ground_truth=_truth(sequence),
-        keypoints_2d=image_coordinates(sequence.keypoints, *size), skeleton_2d=LAYOUTS.get(data.keypoints.layout),
-        size=size)
+    if sequence.positions is not None:
+        relative = relative + sequence.trajectory
+        world = _in_world(relative, camera)
+        truth = _in_world(sequence.positions + sequence.trajectory, camera)
+    else:
+        # Without ground truth nobody knows where the person is: only the pose, upright, with its lowest point at 0.
+        world = camera_to_world(relative, camera["orientation"], np.zeros(3, np.float32))
+        world[..., 2] -= world[..., 2].min()
+    source = make_source(checkpoint, dataset=getattr(args, "dataset", None), subject=sequence.subject,
+                         action=sequence.action, camera=sequence.camera_index, video=args.viz_video)
+    return Prediction(world, data.dataset.skeleton(), fps, "world", "in place" if truth is None else "ground truth",
+                      source, times, joints_camera=relative, ground_truth=truth,
+                      keypoints_2d=image_coordinates(sequence.keypoints, *size),
+                      skeleton_2d=LAYOUTS.get(data.keypoints.layout), size=size)
 
 
-def _truth(sequence):
-    """The true poses (T, J, 3) in the world, or None."""
-    if sequence.positions is None:
-        return None
-    camera = sequence.camera
-    return camera_to_world(sequence.positions + sequence.trajectory, camera["orientation"], camera["translation"])
+def _in_world(poses, camera):
+    return camera_to_world(poses, camera["orientation"], camera["translation"])
 
 
-def _write_video(args, data, sequence, world, fps, times):
+def _smoothed(prediction, kind):
+    from common.smoothing import smooth
+
+    smoothed, effect = smooth(prediction, kind)
+    print_notices(effect)
+    return replace(smoothed, source={"smoothing": kind} | smoothed.source)
+
+
+def _write_page(args, prediction, _):
+    from common.viewer import write_viewer
+
+    kept = shown_frames(len(prediction), args.viz_skip, args.viz_downsample, args.viz_limit)
+    shown = prediction.cut(kept, prediction.fps / args.viz_downsample)
+    write_viewer(args.viz_output, [shown], ["Reconstruction"], video=args.viz_video, video_skip=args.viz_skip)
+    print(f"page of {len(shown)} frames written to {args.viz_output}; open it in a browser")
+
+
+def _write_video(args, prediction, azimuth):
     from common.visualization import render_animation
 
-    camera, poses = sequence.camera, {"Reconstruction": world}
-    if sequence.positions is not None and not args.viz_no_ground_truth:
-        poses["Ground truth"] = _truth(sequence)
-    size = camera["res_w"], camera["res_h"]
+    poses = {"Reconstruction": prediction.joints}
+    if prediction.ground_truth is not None:
+        poses["Ground truth"] = prediction.ground_truth
     frames = render_animation(
-        image_coordinates(sequence.keypoints, *size), poses, data.dataset.skeleton(), fps, args.viz_bitrate,
-        float(camera["azimuth"]), args.viz_output, size, limit=args.viz_limit, downsample=args.viz_downsample,
-        size=args.viz_size, input_video_path=args.viz_video, input_video_skip=args.viz_skip,
-        skeleton_2d=LAYOUTS.get(data.keypoints.layout), times=times)
+        prediction.keypoints_2d, poses, prediction.skeleton, prediction.fps, args.viz_bitrate, azimuth,
+        args.viz_output, prediction.size, limit=args.viz_limit, downsample=args.viz_downsample, size=args.viz_size,
+        input_video_path=args.viz_video, input_video_skip=args.viz_skip, skeleton_2d=prediction.skeleton_2d,
+        times=prediction.times)
     print(f"{frames} frames written to {args.viz_output}")
 
 

@@ -126,6 +126,12 @@ def progress(iterable=None, **kwargs):
     return tqdm(iterable, disable=True if os.environ.get("RANK", "0") != "0" else None, **kwargs)
 
 
+def print_notices(notices):
+    """Print lines that say what was taken or assumed; those that begin with WARNING as they are."""
+    for notice in notices:
+        print(notice if notice.startswith("WARNING") else f"INFO: {notice}")
+
+
 def set_seed(seed):
     """Seed Python, NumPy and torch (all devices)."""
     import torch

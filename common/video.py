@@ -153,6 +153,17 @@ def read_chosen_frames(path, numbers):
                         "export it again")
 
 
+def shown_frames(count, skip=0, downsample=1, limit=-1):
+    """Which of `count` poses are shown (n,): the first `skip` are left out, then as `read_frames` does with frames.
+
+    Raises UsageError where none is left.
+    """
+    kept = np.arange(count)[skip::downsample][:limit if limit > 0 else None]
+    if not len(kept):
+        raise UsageError(f"all {count} frames are skipped; skip fewer than {skip}")
+    return kept
+
+
 class _Mp4Writer:
     """H.264 in yuv420p with the index in front, so that browsers play it while it loads."""
 
@@ -224,6 +235,7 @@ class _GifFile:
 
 
 WRITERS = {".mp4": _Mp4Writer, ".gif": _GifFile}
+PAGE = ".html"  # an interactive page in place of a video, written by `common.viewer`
 
 
 def _check_size(picture, size):
@@ -231,15 +243,23 @@ def _check_size(picture, size):
         raise ValueError(f"a frame is uint8 {size} RGB or RGBA, not {picture.dtype} {picture.shape}")
 
 
-def check_output(path):
-    """Refuse, before any long work, an output that could not be written: its suffix, or a missing library."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in WRITERS:
-        raise UsageError(f"{path}: the suffix {suffix or 'is missing, it'} must be one of {', '.join(WRITERS)}")
+def is_page(path):
+    return Path(path).suffix.lower() == PAGE
+
+
+def check_output(path, page=False):
+    """Refuse, before any long work, an output that could not be written: its suffix, or a missing library.
+
+    page: an interactive page is taken too.
+    """
+    suffix, taken = Path(path).suffix.lower(), [*WRITERS, *([PAGE] if page else [])]
+    if suffix not in taken:
+        raise UsageError(f"{path}: the suffix {suffix or 'is missing, it'} must be one of {', '.join(taken)}")
     if Path(path).is_dir():
         raise UsageError(f"{path}: is a folder; give the name of a file")
     check_place(path)
-    require(*{".mp4": ("av", "av"), ".gif": ("PIL", "pillow")}[suffix])
+    if suffix != PAGE:
+        require(*{".mp4": ("av", "av"), ".gif": ("PIL", "pillow")}[suffix])
 
 
 @contextlib.contextmanager

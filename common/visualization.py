@@ -9,7 +9,7 @@ import numpy as np
 
 from common.drawing import COLOURS, DPI, PAPER, QUIET, WALL, Bones, Label, Points, Room, put_text, turned
 from common.utils import DataError, UsageError, progress, require
-from common.video import check_output, open_writer, probe, read_frames
+from common.video import check_output, open_writer, probe, read_frames, shown_frames
 
 GROUND_TRUTH = "ground truth"  # the title, in any case of letters, that the other poses are measured against
 WALK = 3.4  # metres across: a longer way is walked on the spot
@@ -202,9 +202,7 @@ def render_animation(keypoints_2d, poses, skeleton, fps, bitrate, azim, output, 
         fps = fps or info.fps
     if not fps:
         raise UsageError("the frames per second are not known; give them, or an input video")
-    kept = np.arange(len(keypoints_2d))[input_video_skip::downsample][:limit if limit > 0 else None]
-    if not len(kept):
-        raise UsageError(f"all {len(keypoints_2d)} frames are skipped; skip fewer than {input_video_skip}")
+    kept = shown_frames(len(keypoints_2d), input_video_skip, downsample, limit)
     shown = {title: pose[kept] for title, pose in poses.items()}
     placed, low, high, walks = place_on_floor(shown, skeleton.root(), azim)
     if not walks:

@@ -1,0 +1,83 @@
+"""Numbers, texts and skeletons out of files that anybody may have written, checked; and what can be put into files.
+
+Each function takes what JSON or an npz file gives: lists, arrays, numbers or texts. Raises ValueError or TypeError.
+"""
+import numpy as np
+
+from common.skeleton import Skeleton
+
+LARGEST = 1e9  # that a file may tell of, in metres or pixels: the squares of more come near where float32 ends
+
+
+def one(value):
+    """The only number or text in `value`."""
+    return np.asarray(value).item()
+
+
+def text(value):
+    """The only text in `value`."""
+    value = one(value)
+    if not isinstance(value, str):
+        raise ValueError("numbers where text belongs")
+    return value
+
+
+def storable(value):
+    """A text that any file can hold: file names need not be Unicode."""
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def numbers(values):
+    """Numbers of any shape as float64; None is NaN."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iufO":
+        raise ValueError("text where numbers belong")
+    array = array.astype(np.float64)
+    if (np.abs(array) > LARGEST).any():
+        raise ValueError(f"numbers beyond {LARGEST:g}")
+    return array
+
+
+def checked(name, values):
+    """An array of numbers or text; `name` says which it is not."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufU":
+        raise ValueError(f"{name} is not an array of numbers or text")
+    return array
+
+
+def numbers_or_text(name, values):
+    """The same out of a file, where None is NaN."""
+    array = np.asarray(values)
+    return checked(name, array.astype(np.float64) if array.dtype.hasobject else array)
+
+
+def skeleton_of(parents, names, left, right):
+    """A skeleton: a tree of one root, joints with names of their own, different left and right ones."""
+    parents, left, right = (_indices(values) for values in (parents, left, right))
+    names = np.asarray(names)
+    if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) != len(names) or \
+            not all(name.strip() and name.isprintable() for name in names.tolist()):
+        raise ValueError("joints without names of their own")
+    if parents.count(-1) != 1 or any(not -1 <= parent < len(parents) for parent in parents):
+        raise ValueError("the parents are no tree of one root")
+    rooted = set()
+    for joint in range(len(parents)):
+        way = set()
+        while joint >= 0 and joint not in rooted:
+            if joint in way:
+                raise ValueError("the parents go in circles")
+            way.add(joint)
+            joint = parents[joint]
+        rooted |= way
+    sides = left + right
+    if len(set(sides)) != len(sides) or any(not 0 <= joint < len(parents) for joint in sides):
+        raise ValueError("left and right joints that there are not, or twice")
+    return Skeleton(parents, left, right, names.tolist())
+
+
+def _indices(values):
+    values = np.asarray(values)
+    if values.ndim != 1 or len(values) and values.dtype.kind not in "iu":
+        raise ValueError("joint numbers that are no whole numbers")
+    return values.tolist()
