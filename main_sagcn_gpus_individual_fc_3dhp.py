@@ -56,7 +56,8 @@ def task_flags(add):
     add("--train", **SWITCH | {"default": None}, help="train; what is done unless --evaluate is given")
     add("--test", **SWITCH | {"default": True}, help="evaluate every epoch and the best one at the end")
     add("--predictions", default=None, metavar="FILE", help="score the poses of an inference_data.mat, of any method")
-    add("--results", default=None, metavar="PATH", help="folder of tables, plots and inference_data.mat (default: -c)")
+    add("--results", default=None, metavar="PATH", help="folder of tables, plots, inference_data.mat and "
+        "predictions/TS1.npz and so on (default: -c)")
 
 
 def files_flags(add):

@@ -16,7 +16,7 @@ from pathlib import Path
 from common.flags import OneLineParser, natural, positive, positive_float
 from common.utils import UsageError, run_script
 
-FOR_PREDICTING = ("intrinsics", "boxes", "pelvis_depth")
+FOR_PREDICTING = ("intrinsics", "boxes", "pelvis_depth", "fps")
 
 
 def get_args():
@@ -47,6 +47,8 @@ def get_args():
                      "(default: the whole image)")
     own.add_argument("--pelvis-depth", type=positive_float, metavar="MM", help="how far away the pelvis is (default: "
                      "from the size of the box)")
+    own.add_argument("--fps", type=positive_float, metavar="F", help="images a second, where they are of one film "
+                     "(default: 25)")
     args = parser.parse_args()
     args.given = parser.typed
     return check(args)

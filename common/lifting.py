@@ -74,8 +74,8 @@ class LiftingData:
         """What the report needs of one sequence."""
         return sequence_errors(prediction, sequence.target(), self.mm_per_unit)
 
-    def report(self, args, sequences, errors):
-        """Print the errors of the sequences, and write them as JSON."""
+    def report(self, args, sequences, errors, weights):
+        """Print the errors of the sequences, and write them as JSON; of `weights`, a file, nothing is told."""
         if args.last_chunk_only:
             kept = {id(sequence) for sequence in last_chunks(sequences)}
             errors = [error for sequence, error in zip(sequences, errors, strict=True) if id(sequence) in kept]
@@ -226,12 +226,14 @@ def train(args, data, model, processes, say=print):
     run_state.run()
     if not args.test:
         return
+    weights = None
     if run_state.best_weights is not None:
+        weights = files.best()[0]
         by = "training loss" if args.no_eval else "validation MPJPE"
         paths = " and ".join(map(str, files.best()))
         say(f"Evaluating {paths}, the best epoch by {by} ({run_state.best:.1f} mm)")
         model.load_state_dict(run_state.best_weights)
-    evaluate(args, data, model, test_sequences, processes, say)
+    evaluate(args, data, model, test_sequences, processes, weights, say)
 
 
 def make_generator(args, data, model, sequences, processes):
@@ -282,17 +284,17 @@ def _evaluate_only(args, data, model, processes, say):
         return
     sequences = data.test_sequences(args)
     _say_test_frames(sequences, say)
-    evaluate(args, data, model, sequences, processes, say)
+    evaluate(args, data, model, sequences, processes, path, say)
 
 
-def evaluate(args, data, model, sequences, processes, say=print):
-    """Predict `sequences` and report their errors."""
+def evaluate(args, data, model, sequences, processes, weights, say=print):
+    """Predict `sequences` and report their errors; weights: the file that the network's are in, or None."""
     say("Evaluating...")
     flip = data.flip() if args.test_time_augmentation else None
     with StopSignals() as stop:
         results = predict_each(model, sequences, data.measure, processes, flip, args.amp, stop)
     if processes.is_main:
-        data.report(args, sequences, results)
+        data.report(args, sequences, results, weights)
 
 
 def _tables(args, sequences, errors):

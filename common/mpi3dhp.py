@@ -3,14 +3,19 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
+
 from common import checkpoint
+from common.camera import image_coordinates
 from common.evaluation_3dhp import ScoredSequence, read_inference_mat, report
+from common.export import Prediction, make_source, write_prediction
 from common.keypoints import MPI_INF_3DHP_17
-from common.mpi3dhp_dataset import load_test, load_training
+from common.mpi3dhp_dataset import TEST_FPS, TEST_SEQUENCES, load_test, load_training
 from common.refinement import fit_intrinsics
 from common.run_files import RunFiles
 from common.utils import CheckpointError, DataError
 
+PREDICTIONS = "predictions"  # the folder of the results files
 REFINEMENT = "refinement."  # how the names of its weights begin in a whole network's
 
 
@@ -55,15 +60,44 @@ class Mpi3dhpData:
     def measure(self, prediction, sequence):
         return prediction
 
-    def report(self, args, sequences, predictions):
-        """Print the tables, and write them, the plots and `inference_data.mat` into the folder of the results."""
+    def report(self, args, sequences, predictions, weights):
+        """Print the tables, and write all that there is into the folder of the results; weights: their file or None."""
         print("Test time augmentation:", args.test_time_augmentation)
-        report(map(_scored, sequences, predictions), args.results or args.checkpoint, args.json)
+        _report(args, sequences, list(map(_scored, sequences, predictions)), weights)
 
 
 def _scored(sequence, prediction):
     activity = None if sequence.activity is None else sequence.activity[sequence.valid]
     return ScoredSequence(sequence.subject, prediction, sequence.target(), activity)
+
+
+def _report(args, sequences, scored, weights=None):
+    """Tables, plots, `inference_data.mat` and a results file per sequence; scored: its `ScoredSequence`."""
+    folder = Path(args.results or args.checkpoint)
+    report(scored, folder, args.json)
+    folder /= PREDICTIONS
+    for name in set(TEST_SEQUENCES) - {sequence.subject for sequence in sequences}:
+        (folder / f"{name}.npz").unlink(missing_ok=True)  # of an earlier evaluation
+    source = make_source(weights, dataset=args.dataset)
+    for sequence, poses in zip(sequences, scored, strict=True):
+        write_prediction(folder / f"{sequence.subject}.npz",
+                         _prediction(sequence, poses, args.downsample, source | {"subject": sequence.subject}))
+    names = ", ".join(sequence.subject for sequence in sequences)
+    print(f"wrote {folder}: {names} as .npz; {TEST_FPS} frames a second are taken, the dataset does not tell")
+
+
+def _prediction(sequence, scored, downsample, source):
+    """What was predicted for the valid frames of a sequence, as the file of results has it."""
+    frames, fps = sequence.scored_frames(), TEST_FPS / downsample
+    size = sequence.camera["res_w"], sequence.camera["res_h"]
+    extra = {"frames": frames * downsample}  # their numbers in the sequence, from 0
+    if scored.activity is not None:
+        extra["activity"] = scored.activity
+    return Prediction(
+        scored.predicted / 1000, MPI_INF_3DHP_17, fps, "camera", "origin", source,
+        times=frames / fps if (np.diff(frames) > 1).any() else None, ground_truth=scored.target / 1000,
+        keypoints_2d=image_coordinates(sequence.keypoints[frames], *size), skeleton_2d=MPI_INF_3DHP_17, size=size,
+        extra=extra)
 
 
 def score_predictions(args):
@@ -78,8 +112,8 @@ def score_predictions(args):
     missing = [name for name in sequences if name not in predictions]
     if missing:
         print(f"INFO: {args.predictions} has no {', '.join(missing)}: not scored")
-    report([_scored(sequences[name], poses) for name, poses in predictions.items()],
-           args.results or args.checkpoint, args.json)
+    scored = [_scored(sequences[name], poses) for name, poses in predictions.items()]
+    _report(args, [sequences[name] for name in predictions], scored)
 
 
 class Mpi3dhpFiles(RunFiles):

@@ -28,6 +28,7 @@ TRAINING_IMAGE = 2048, 2048  # pixels, width and height
 TEST_IMAGES = {"TS1": (2048, 2048), "TS2": (2048, 2048), "TS3": (2048, 2048), "TS4": (2048, 2048),
                "TS5": (1920, 1080), "TS6": (1920, 1080)}
 TEST_SEQUENCES = tuple(TEST_IMAGES)
+TEST_FPS = 25  # taken, as that of most training sequences: the test set's files do not tell theirs
 # Of the 28 joints in a training annotation, those of the 17 that the test set has, in its order.
 JOINTS_OF_28 = [7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6]
 ACTIVITIES = {1: "Standing/Walking", 2: "Exercising", 3: "Sitting", 4: "Reaching/Crouching", 5: "On The Floor",

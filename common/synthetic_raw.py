@@ -8,7 +8,14 @@ import numpy as np
 
 from common.h36m_images import write_jpeg
 from common.keypoints import MPI_INF_3DHP_NAMES
-from common.mpi3dhp_dataset import TEST_IMAGES, TEST_SEQUENCES, TRAINING_CAMERAS, TRAINING_IMAGE, TRAINING_SEQUENCES
+from common.mpi3dhp_dataset import (
+    TEST_FPS,
+    TEST_IMAGES,
+    TEST_SEQUENCES,
+    TRAINING_CAMERAS,
+    TRAINING_IMAGE,
+    TRAINING_SEQUENCES,
+)
 from common.synthetic import make_motion
 from common.synthetic_body import JOINT, stream
 from common.synthetic_images import draw_person, draw_room
@@ -34,7 +41,6 @@ ROLLING = "Rolling"  # Turning, but lying on the floor
 MOTIONS = {"Walking": 1, "SittingDown": 3, "Waving": 6, "Crouching": 4, "Turning": 1, "Reaching": 4, "Jumping": 2,
            "Phoning": 7, ROLLING: 5}
 MOTIONS_A_SEQUENCE = 4  # they go round: any three test sequences hold all activities
-TEST_FPS = 25
 TRAINING_PEOPLE, TEST_PEOPLE = ("S1", "S5", "S6", "S7", "S8"), ("S9", "S11")
 TRAINING_SUBJECTS = tuple(dict.fromkeys(name.split()[0] for name in TRAINING_SEQUENCES))
 FLOOR = 0.1  # metres from the floor to the joints of somebody who lies

@@ -11,7 +11,8 @@ import torch
 from conftest import GOLDEN, assert_same_weights, run_script, start
 
 from common import checkpoint
-from common.mpi3dhp_dataset import TEST_SEQUENCES, load_test
+from common.export import read_prediction
+from common.mpi3dhp_dataset import TEST_IMAGES, TEST_SEQUENCES, load_test
 from common.safe_io import load_npz
 
 SCRIPT = "main_sagcn_gpus_individual_fc_3dhp.py"
@@ -53,7 +54,7 @@ def test_a_run_learns_and_writes_weights_tables_plots_and_predictions(whole_run,
     assert {path.name for path in folder.iterdir()} == {
         BEST, LAST, "3dhp_4_27_log.csv", "3dhp_4_27_curves.png", "mpii_3dhp_evaluation_sequencewise.csv",
         "mpii_3dhp_evaluation_activitywise.csv", "mpii_3dhp_evaluation.json", "mpii_3dhp_pck_curves.png",
-        "mpii_3dhp_joint_errors.png", "inference_data.mat"}
+        "mpii_3dhp_joint_errors.png", "inference_data.mat", "predictions"}
     first, last = checkpoint.load(folder / LAST)["suite"]["history"]
     assert last["3d_valid"] < first["3d_valid"] and "3d_eval" not in last
     weights = torch.load(folder / BEST, weights_only=True)  # a bare state dict, as others read it
@@ -61,6 +62,26 @@ def test_a_run_learns_and_writes_weights_tables_plots_and_predictions(whole_run,
     assert weights["target_fc.weight"].shape == (17, 4, 3)  # an individual layer for every joint
     frames = sum(len(sequence.scored_frames()) for sequence in load_test(data))
     assert f"ground truth univ_annot3, valid frames only, {frames} frames" in done.out
+    assert f"wrote {folder / 'predictions'}: TS1" in done.out
+
+
+def test_the_results_files_tell_the_same_as_the_official_file_and_the_data(whole_run, data):
+    from scipy.io import loadmat
+
+    official, test = loadmat(whole_run[0] / "inference_data.mat"), load_npz(data / "data_test_3dhp.npz")["data"]
+    pck = json.loads((whole_run[0] / "mpii_3dhp_evaluation.json").read_text())["sequences"]
+    for name in TEST_SEQUENCES:
+        found, valid = read_prediction(whole_run[0] / "predictions" / f"{name}.npz"), test[name]["valid"]
+        np.testing.assert_allclose(found.joints, official[name][:, :, 0].transpose(2, 1, 0) / 1000, atol=1e-6)
+        truth = test[name]["data_3d"][valid]
+        np.testing.assert_allclose(found.ground_truth, (truth - truth[:, 14:15]) / 1000, atol=1e-6)
+        np.testing.assert_allclose(found.keypoints_2d, test[name]["data_2d"][valid], atol=0.01)
+        np.testing.assert_array_equal(found.extra["frames"], np.flatnonzero(valid))
+        np.testing.assert_allclose(found.seconds(), (found.extra["frames"] - found.extra["frames"][0]) / 25)
+        np.testing.assert_array_equal(found.extra["activity"], test[name]["activity"][valid])
+        assert found.errors_mm().mean() == pytest.approx(pck[name]["mpjpe"], rel=1e-4)
+        assert (found.frame, found.root_path, found.fps) == ("camera", "origin", 25) and found.size == TEST_IMAGES[name]
+        assert found.source["checkpoint"] == str(whole_run[0] / BEST) and found.source["subject"] == name
 
 
 def test_the_same_figures_with_one_two_and_three_processes_and_by_the_papers_command_line(whole_run, data, tmp_path):
@@ -195,6 +216,8 @@ def test_the_official_cases_go_through_the_script_to_the_official_files(tmp_path
         for ours, theirs in zip(written, official, strict=True):
             for a, b in zip(ours.split(","), theirs.split(","), strict=True):
                 assert a == b or float(a) == pytest.approx(float(b), abs=1e-6)
+    results = read_prediction(tmp_path / "out" / "predictions" / "TS3.npz")
+    assert "theirs.mat" in results.source["command"] and "checkpoint" not in results.source
 
 
 def test_weights_are_looked_for_in_previous_dir_then_in_checkpoint(whole_run, data, tmp_path):

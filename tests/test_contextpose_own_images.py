@@ -19,6 +19,7 @@ from common.contextpose.own_images import (
     square_box,
 )
 from common.contextpose.pictures import save_picture
+from common.export import make_source, read_prediction
 from common.h36m_images import box_of_mask
 from common.h36m_raw import CAMERAS, pixel_camera, to_camera
 from common.synthetic import make_motion
@@ -61,13 +62,13 @@ def write_images(folder, names, size=(48, 64)):
     return paths
 
 
-def run(tmp_path, poses, names=None, boxes=None, depth=None, size=(48, 64)):
+def run(tmp_path, poses, names=None, boxes=None, depth=None, size=(48, 64), fps=None):
     paths = write_images(tmp_path, names or [f"{n}.png" for n in range(len(poses))], size)
     model = TrueModel(poses)
     boxes = read_boxes(boxes, paths, image_sizes(paths))
-    lines = predict_images(model, paths, K, boxes, depth, "cpu", tmp_path / "out", (96, 64))
-    with np.load(tmp_path / "out" / "predictions.npz", allow_pickle=False) as content:
-        return model, dict(content), json.loads((tmp_path / "out" / "predictions.json").read_text()), lines
+    lines = predict_images(model, paths, K, boxes, depth, "cpu", tmp_path / "out", (96, 64), make_source(),
+                           fps)
+    return model, read_prediction(tmp_path / "out" / "predictions.npz"), lines
 
 
 def test_intrinsics_become_a_matrix():
@@ -148,28 +149,29 @@ def test_the_world_is_a_turned_camera_with_z_up():
 def test_joints_project_to_where_the_network_saw_them(tmp_path, monkeypatch):
     monkeypatch.setattr(own_images, "BATCH", 2)
     poses = [true_pose(n) for n in range(3)]
-    model, found, _, _ = run(tmp_path, poses, boxes=[f"{n},{n},{n + 30},{n + 25}" for n in range(3)])
+    model, found, _ = run(tmp_path, poses, boxes=[f"{n},{n},{n + 30},{n + 25}" for n in range(3)])
     assert [len(call[0]) for call in model.calls] == [2, 1]
     projections = torch.cat([call[1] for call in model.calls])[:, 0].double().numpy()
-    for pose, projection, box, keypoints in zip(poses, projections, found["boxes"], found["keypoints_2d"], strict=True):
+    for pose, projection, box, keypoints in zip(poses, projections, found.extra["boxes"], found.keypoints_2d,
+                                                strict=True):
         np.testing.assert_allclose(keypoints, pixels_of(pose), atol=0.01)
         seen = np.hstack([pose, np.ones((17, 1))]) @ projection.T
         on_crop = seen[:, :2] / seen[:, 2:]  # of 96 rows and 64 columns
         left, top, right, bottom = box
         np.testing.assert_allclose(on_crop * [(right - left) / 64, (bottom - top) / 96] + [left, top], keypoints,
                                    atol=0.01)
-    np.testing.assert_array_equal(found["keypoints_3d_world"], poses)
-    x, y, z = np.moveaxis(found["keypoints_3d_world"], -1, 0)
-    np.testing.assert_array_equal(found["keypoints_3d_camera"], np.stack([x, -z, y], axis=-1))
+    np.testing.assert_allclose(found.joints, np.array(poses) / 1000, atol=1e-6)
+    x, y, z = np.moveaxis(found.joints, -1, 0)
+    np.testing.assert_array_equal(found.joints_camera, np.stack([x, -z, y], axis=-1))
 
 
 def test_the_volume_stands_behind_the_middle_of_the_box_at_the_given_depth(tmp_path):
-    model, found, _, lines = run(tmp_path, [true_pose(0)], boxes=["10,10,41,41"], depth=3500.0)
+    model, found, lines = run(tmp_path, [true_pose(0)], boxes=["10,10,41,41"], depth=3500.0)
     (_, projections, pelvis), = model.calls
-    assert pelvis[0, 1] == 3500 and found["pelvis_depth_mm"][0] == 3500
+    assert pelvis[0, 1] == 3500 and found.extra["pelvis_depth_m"][0] == 3.5
     seen = projections[0, 0].double() @ torch.cat([pelvis[0].double(), torch.ones(1)])
     np.testing.assert_allclose(seen[:2] / seen[2], [15 * 64 / 31, 15 * 96 / 31], atol=0.01)  # pixel 25 of the image
-    assert found["pelvis_depth_from"] == "--pelvis-depth" and "3.50 m, as given by --pelvis-depth" in lines[0]
+    assert found.extra["pelvis_depth_from"] == "--pelvis-depth" and "3.50 m, as given by --pelvis-depth" in lines[0]
 
 
 def test_the_depth_of_demo_people_follows_from_their_boxes():
@@ -184,28 +186,35 @@ def test_the_depth_of_demo_people_follows_from_their_boxes():
         assert pelvis_from_box(box, known["K"], side_mm=2 * own_images.PERSON_MM)[2] == pytest.approx(2 * found[2])
 
 
-def test_the_files_are_whole_and_say_the_same(tmp_path):
-    _, found, readable, lines = run(tmp_path, [true_pose(0), true_pose(1)])
-    assert found["keypoints_2d"].shape == (2, 17, 2) and found["keypoints_3d_world"].shape == (2, 17, 3)
-    assert len(found["joint_names"]) == len(found["parents"]) == 17 and found["units"] == "mm"
-    np.testing.assert_array_equal(found["intrinsics"], K)
-    np.testing.assert_array_equal(found["boxes"], [[0, -8, 64, 56]] * 2)
-    for row, person in enumerate(readable["predictions"]):
-        for name in ("keypoints_2d", "keypoints_3d_camera", "keypoints_3d_world", "pelvis_depth_mm"):
-            np.testing.assert_allclose(person[name], found[name][row], atol=0.006)
-        assert person["image"] == found["images"][row] and person["box"] == [0, -8, 64, 56]
-        assert (tmp_path / "out" / person["picture"]).is_file()
-    assert readable["pelvis_depth_from"] == "box" and "predictions" not in found
+def test_both_files_are_whole_and_say_the_same(tmp_path):
+    _, found, lines = run(tmp_path, [true_pose(0), true_pose(1)])
+    other = read_prediction(tmp_path / "out" / "predictions.json")
+    assert (found.frame, found.root_path, found.fps, found.size) == ("world", "predicted", 25, (64, 48))
+    assert found.skeleton.names()[6] == "pelvis" and found.skeleton.parents()[6] == -1
+    np.testing.assert_array_equal(found.extra["intrinsics"], K)
+    np.testing.assert_array_equal(found.extra["boxes"], [[0, -8, 64, 56]] * 2)
+    for name in ("joints", "joints_camera", "keypoints_2d"):
+        np.testing.assert_allclose(getattr(other, name), getattr(found, name), atol=1e-6)
+    assert found.extra.keys() == other.extra.keys() and found.source == other.source
+    for image, picture in zip(other.extra["images"], other.extra["pictures"], strict=True):
+        assert (tmp_path / "out" / picture).is_file() and (tmp_path / image).is_file()
+    assert found.extra["pelvis_depth_from"] == "box" and "y ahead" in str(found.extra["axes_world"])
     assert "2 of 2 images taken whole" in "".join(lines) and "outside of an image" in "".join(lines)  # K is for 640
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "0_pose.png", "1_pose.png", "predictions.json", "predictions.npz"]
 
 
+def test_the_rate_of_images_is_that_given_and_said_where_it_is_taken(tmp_path):
+    for poses, fps, said in ((2, None, True), (1, None, False), (2, 12.5, False)):
+        _, found, lines = run(tmp_path, [true_pose(n) for n in range(poses)], fps=fps)
+        assert found.fps == (fps or 25) and any("--fps" in line for line in lines) == said
+
+
 def test_images_of_one_stem_keep_their_own_pictures(tmp_path):
     for folder in "ab":
         (tmp_path / folder).mkdir()
-    _, found, _, _ = run(tmp_path, [true_pose(n) for n in range(3)], ["a/x.png", "b/X.png", "a/x_2.png"])
-    assert list(found["pictures"]) == ["x_pose.png", "X_2_pose.png", "x_2_2_pose.png"]
+    _, found, _ = run(tmp_path, [true_pose(n) for n in range(3)], ["a/x.png", "b/X.png", "a/x_2.png"])
+    assert list(found.extra["pictures"]) == ["x_pose.png", "X_2_pose.png", "x_2_2_pose.png"]
     assert len({path.read_bytes() for path in (tmp_path / "out").glob("*.png")}) == 3
     assert len(set(output_names([tmp_path / "x.png"] * 3 + [tmp_path / "x_2.jpg"]))) == 4
 
@@ -213,9 +222,10 @@ def test_images_of_one_stem_keep_their_own_pictures(tmp_path):
 def test_joints_behind_the_camera_have_no_pixels(tmp_path):
     pose = true_pose(0)
     pose[3, 1] = -5
-    _, found, readable, _ = run(tmp_path, [pose])
-    assert np.isnan(found["keypoints_2d"][0, 3]).all() and np.isfinite(found["keypoints_2d"][0, :3]).all()
-    assert readable["predictions"][0]["keypoints_2d"][3] == [None, None]
+    _, found, _ = run(tmp_path, [pose])
+    assert np.isnan(found.keypoints_2d[0, 3]).all() and np.isfinite(found.keypoints_2d[0, :3]).all()
+    readable = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert readable["keypoints_2d"][0][3] == [None, None]
 
 
 def test_joints_that_are_not_finite_are_refused(tmp_path):

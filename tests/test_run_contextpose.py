@@ -1,4 +1,5 @@
 """run_contextpose.py as its users run it: train, evaluate, go on, own images, other data; and what it refuses."""
+import hashlib
 import json
 import pickle
 import shutil
@@ -13,6 +14,7 @@ from conftest import ROOT, run_script
 
 import run_contextpose
 from common.contextpose.runs import find_run
+from common.export import read_prediction
 from common.h36m_images import image_path
 from common.safe_io import load_npz
 from common.synthetic_raw import write_mpi_inf_3dhp
@@ -139,9 +141,12 @@ def test_images_of_ones_own_become_poses_and_pictures(logs, settings, made_h36m,
     image = image_path(made_h36m / "processed", "S9", "Walking-1", "54138969", 0)
     run(*flags_of(settings), "--logdir", logs, "--predict", image, "--intrinsics", "1145,1144,512,515", "--boxes",
         "200,200,700,800", "--output", tmp_path)
-    content = load_npz(tmp_path / "predictions.npz")
-    assert content["keypoints_3d_camera"].shape == (1, 17, 3)
-    assert json.loads((tmp_path / "predictions.json").read_text())["predictions"][0]["image"] == str(image)
+    for name in ("predictions.npz", "predictions.json"):
+        found = read_prediction(tmp_path / name)
+        assert len(found) == 1 and found.extra["images"] == [str(image)]
+        weights = find_run(logs, "tiny").newest() / "weights.pth"
+        assert found.source["checkpoint"] == str(weights)
+        assert found.source["checkpoint_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert (tmp_path / f"{image.stem}_pose.png").stat().st_size > 10_000
     assert "depth of the pelvis" in capsys.readouterr().out
 
@@ -169,6 +174,7 @@ def test_mpi_inf_3dhp_gives_pck_and_auc(logs, settings, tmp_path, capsys):
     (["--predict", "a.jpg"], "--intrinsics"),
     (["--predict", "a.jpg", "--intrinsics", "1,2"], "four numbers"),
     (["--boxes", "1,2,3,4"], "without --predict"),
+    (["--fps", "30"], "--fps does not apply without --predict"),
     (["--eval_dataset", "val"], "without --eval"),
     (["--eval", "--fresh"], "do not apply to --eval"),
     (["--output", "there"], "does not apply to training"),

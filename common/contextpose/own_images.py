@@ -5,8 +5,9 @@ and without distortion. Nothing is known of where the camera stands: it is taken
 
     x: right, the camera's x      y: ahead, the camera's z      z: up, against the camera's y; 0 at the camera
 
-in mm. z up is what the network was trained with. Boxes of users are left, top, right, bottom in pixels, the last two
-the first column and row outside; inside the suite they are tlbr, as in common/h36m_images.py.
+z up is what the network was trained with; it computes in mm, the files are in metres. Boxes of users are left, top,
+right, bottom in pixels, the last two the first column and row outside; inside the suite they are tlbr, as in
+common/h36m_images.py.
 """
 import collections
 import json
@@ -19,9 +20,9 @@ import torch
 from common.contextpose.image import LEVEL_CAMERA, crop_view, read_image
 from common.contextpose.pictures import pose_picture, save_picture
 from common.contextpose.samples import Sample, collate
-from common.export import CAMERA_AXES
+from common.export import Prediction, write_prediction
 from common.keypoints import CONTEXTPOSE_17
-from common.utils import CheckpointError, DataError, UsageError, atomic_path, progress
+from common.utils import CheckpointError, DataError, UsageError, progress
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 BATCH = 8
@@ -32,9 +33,8 @@ PERSON_MM = 1650.0
 BEYOND = 1e9  # pixels: no image is so large
 LARGEST_BOX = 2  # times the longer side of the image
 WORLD_AXES = "x right, y ahead, z up from a camera taken as level, 0 at the camera"
-# Keys of the .npz file with a row per image; the .json file has an entry per image.
-PER_IMAGE = ("images", "pictures", "boxes", "pelvis_depth_mm", "keypoints_2d", "keypoints_3d_camera",
-             "keypoints_3d_world")
+FPS = 25  # where nothing is said: video is what rows of images mostly come from
+RESULTS = "predictions.npz", "predictions.json"
 
 
 def parse_intrinsics(text):
@@ -184,14 +184,16 @@ def output_names(paths):
     return names
 
 
-def predict_images(model, paths, K, boxes, pelvis_depth, device, output, image_shape):
+def predict_images(model, paths, K, boxes, pelvis_depth, device, output, image_shape, source, fps=None):
     """Predict the pose of the person in each image, write the files, and return lines that say what was done.
 
     model: a module, on `device`, that is called with images (B, 1, 3, h, w), projections (B, 1, 3, 4) and pelvis (B,
     3) and gives something with .keypoints (B, 17, 3) world mm; paths: n; K (3, 3); boxes (n, 4) square tlbr, of
-    `read_boxes`; pelvis_depth: mm, or None to take it from the boxes; image_shape: (height, width) of the crops.
-    Written to the folder `output`: `predictions.npz` (see `predictions`), `predictions.json` and a picture per image.
-    Raises DataError where an image cannot be read, CheckpointError where the network's joints are not finite.
+    `read_boxes`; pelvis_depth: mm, or None to take it from the boxes; image_shape: (height, width) of the crops;
+    source: of `common.export.make_source`; fps: images a second, or None where nobody says.
+    Written to the folder `output`: the files `RESULTS` of the `Prediction` whose frames are the images (see
+    `as_prediction`), and a picture per image. Raises DataError where an image cannot be read, CheckpointError where
+    the network's joints are not finite.
     """
     paths, output = [Path(path) for path in paths], Path(output)
     pictures = [f"{name}_pose.png" for name in output_names(paths)]
@@ -206,20 +208,21 @@ def predict_images(model, paths, K, boxes, pelvis_depth, device, output, image_s
             if not np.isfinite(joints).all():
                 raise CheckpointError(f"the network's joints are not finite for the images from {paths[start]} on; its "
                                       "weights are damaged, take others")
-            found = predictions(joints, K, boxes[rows], pelves[rows])
-            for image, picture, keypoints, pose, box, depth in zip(
-                    images, pictures[rows], found["keypoints_2d"], joints, found["boxes"], found["pelvis_depth_mm"],
+            for image, picture, keypoints, pose, box, pelvis in zip(
+                    images, pictures[rows], _pixels(joints, K), joints, as_given(boxes[rows]), pelves[rows],
                     strict=True):
                 save_picture(output / picture,
-                             pose_picture(image, keypoints, pose, box, f"pelvis {depth / 1000:.1f} m ahead"))
+                             pose_picture(image, keypoints, pose, box, f"pelvis {pelvis[2] / 1000:.1f} m ahead"))
                 bar.update()
             world.append(joints)
             sizes += [image.shape[:2] for image in images]
-    found = predictions(np.concatenate(world), K, boxes, pelves)
-    found["images"], found["pictures"] = np.array([str(path) for path in paths]), np.array(pictures)
-    found["pelvis_depth_from"] = np.array("box" if pelvis_depth is None else "--pelvis-depth")
-    write_predictions(output, found)
-    return _report(found, sizes, output)
+    prediction = as_prediction(np.concatenate(world), K, sizes, source, fps or FPS, {
+        "images": list(map(str, paths)), "pictures": pictures, "boxes": as_given(boxes),
+        "pelvis_depth_m": pelves[:, 2] / 1000, "pelvis_depth_from": "box" if pelvis_depth is None else
+        "--pelvis-depth"})
+    for name in RESULTS:
+        write_prediction(output / name, prediction)
+    return _report(prediction, sizes, output, fps)
 
 
 def _joints(model, images, K, boxes, pelves, device, image_shape):
@@ -234,50 +237,34 @@ def _joints(model, images, K, boxes, pelves, device, image_shape):
         return model(*collate(samples).to(device).inputs()).keypoints.float().cpu().numpy()
 
 
-def predictions(world, K, boxes, pelves):
-    """What is known of n people: world joints (n, 17, 3) mm, K, boxes (n, 4) tlbr and pelves (n, 3) in camera space.
+def as_given(boxes):
+    """Boxes (n, 4) tlbr as users give them: left, top, right, bottom."""
+    return np.asarray(boxes)[:, [1, 0, 3, 2]]
 
-    Gives {keypoints_3d_camera and keypoints_3d_world (n, 17, 3) mm, keypoints_2d (n, 17, 2) pixels of the image, NaN
-    behind the camera, boxes (n, 4) left, top, right, bottom of the squares that were cut out, pelvis_depth_mm (n,),
-    intrinsics (3, 3), and, of the joints, joint_names, parents (-1: the root), joints_left, joints_right; units,
-    axes_camera, axes_world: texts}.
-    """
-    camera = np.asarray(world, dtype=np.float64) @ LEVEL_CAMERA.T
+
+def _pixels(world, K):
+    """World joints (n, 17, 3) in the images: (n, 17, 2) pixels, NaN behind the camera."""
+    homogeneous = np.asarray(world, dtype=np.float64) @ LEVEL_CAMERA.T @ K.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        homogeneous = camera @ K.T
-        pixels = np.where(camera[..., 2:] > 0, homogeneous[..., :2] / homogeneous[..., 2:], np.nan)
-    skeleton = CONTEXTPOSE_17
-    return {"keypoints_3d_camera": camera.astype(np.float32), "keypoints_3d_world": world.astype(np.float32),
-            "keypoints_2d": pixels, "boxes": np.asarray(boxes)[:, [1, 0, 3, 2]], "pelvis_depth_mm": pelves[:, 2],
-            "intrinsics": K, "joint_names": np.array(skeleton.names()), "parents": np.array(skeleton.parents()),
-            "joints_left": np.array(skeleton.joints_left()), "joints_right": np.array(skeleton.joints_right()),
-            "units": np.array("mm"), "axes_camera": np.array(CAMERA_AXES), "axes_world": np.array(WORLD_AXES)}
+        return np.where(homogeneous[..., 2:] > 0, homogeneous[..., :2] / homogeneous[..., 2:], np.nan)
 
 
-def write_predictions(output, found):
-    """Write `predictions.npz`, all arrays, and `predictions.json`, the same with an entry per image."""
-    with atomic_path(output / "predictions.npz") as temporary:
-        np.savez_compressed(temporary, **found)
-    readable = {name: _plain(values) for name, values in found.items()}
-    shared = {name: values for name, values in readable.items() if name not in PER_IMAGE}
-    singular = {"images": "image", "pictures": "picture", "boxes": "box"}
-    people = [{singular.get(name, name): readable[name][row] for name in PER_IMAGE}
-              for row in range(len(found["images"]))]
-    with atomic_path(output / "predictions.json") as temporary:
-        temporary.write_text(json.dumps({**shared, "predictions": people}, allow_nan=False) + "\n", encoding="utf-8")
+def as_prediction(world, K, sizes, source, fps, extra):
+    """The `Prediction` whose frames are n images of `sizes` [(height, width)]; world: joints (n, 17, 3) mm.
+
+    What is known of them beside: `extra`, with a row per image and boxes as users give them, and intrinsics K (3, 3).
+    """
+    joints = np.asarray(world, dtype=np.float64) / 1000
+    size = sizes[0][::-1] if len(set(sizes)) == 1 else None
+    return Prediction(joints, CONTEXTPOSE_17, fps, "world", "predicted", source,
+                      joints_camera=joints @ LEVEL_CAMERA.T, keypoints_2d=_pixels(world, K),
+                      skeleton_2d=CONTEXTPOSE_17, size=size, extra=extra | {"intrinsics": K, "axes_world": WORLD_AXES})
 
 
-def _plain(values):
-    """An array as JSON has it, numbers to a hundredth, null where there is none."""
-    if values.dtype.kind != "f":
-        return values.tolist()
-    rounded = np.round(values.astype(np.float64), 2)
-    return np.where(np.isfinite(rounded), rounded.astype(object), None).tolist()
-
-
-def _report(found, sizes, output):
+def _report(prediction, sizes, output, fps):
     """Lines on what was assumed of images of these sizes [(height, width)], and what was written."""
-    depths, count = found["pelvis_depth_mm"] / 1000, len(sizes)
+    found = prediction.extra
+    depths, count = found["pelvis_depth_m"], len(sizes)
     span = f"{depths.min():.2f} m" if np.ptp(depths) < 0.005 else f"{depths.min():.2f} to {depths.max():.2f} m"
     source = "as given by --pelvis-depth"
     if found["pelvis_depth_from"] == "box":
@@ -296,4 +283,6 @@ def _report(found, sizes, output):
     if any(not (0 <= cx < width and 0 <= cy < height) for height, width in sizes):
         lines.append(f"the centre of projection ({cx:g}, {cy:g}) lies outside of an image; --intrinsics is in pixels "
                      "of the images as they are now")
+    if fps is None and count > 1:
+        lines.append(f"{FPS} images a second are taken; --fps says how many")
     return [*lines, f"{output}: predictions.npz, predictions.json and {count} picture{'s' * (count > 1)} *_pose.png"]

@@ -16,6 +16,7 @@ from common.contextpose.sync_bn import synchronised
 from common.contextpose.training import Trainer
 from common.cpu import has_bfloat16
 from common.engine import StopSignals
+from common.export import make_source
 from common.folders import only_run
 from common.utils import CheckpointError, UsageError
 
@@ -153,7 +154,7 @@ def predict_own_images(args, config, processes):
     checkpoint.check_writable(output, "--output")
     paths = find_images(args.predict)
     boxes = read_boxes(args.boxes, paths, image_sizes(paths))
-    model, _ = load_model(args, config, processes)
+    model, weights = load_model(args, config, processes)
     for line in predict_images(model, paths, K, boxes, args.pelvis_depth, processes.device, output,
-                               config.model.image_shape):
+                               config.model.image_shape, make_source(weights), args.fps):
         print(line)
