@@ -142,7 +142,9 @@ def set_seed(seed):
 
 
 def check_place(path):
-    """Find out before any long work that no file can be written at `path`. Raises WriteError."""
+    """Find out before any long work that no file can be written at `path`. Raises UsageError, WriteError."""
+    if Path(path).is_dir():
+        raise UsageError(f"{path}: is a folder; give the name of a file")
     folder = Path(path).absolute().parent
     while not folder.exists():
         folder = folder.parent

@@ -255,8 +255,6 @@ def check_output(path, page=False):
     suffix, taken = Path(path).suffix.lower(), [*WRITERS, *([PAGE] if page else [])]
     if suffix not in taken:
         raise UsageError(f"{path}: the suffix {suffix or 'is missing, it'} must be one of {', '.join(taken)}")
-    if Path(path).is_dir():
-        raise UsageError(f"{path}: is a folder; give the name of a file")
     check_place(path)
     if suffix != PAGE:
         require(*{".mp4": ("av", "av"), ".gif": ("PIL", "pillow")}[suffix])
