@@ -15,12 +15,15 @@ from common.resampling import NETWORK_FPS, at_network_rate, steady_rate
 from common.utils import DataError, UsageError, print_notices
 from common.video import is_page, shown_frames
 
+RECONSTRUCTION = "Reconstruction"  # the title of what was predicted
+
 
 def render(args, data, model, device, checkpoint):
     """Lift every frame of the sequence that the arguments name; write its results and the video or page of it."""
     sequence = _sequence_to_render(args, data)
     fps, times = _frame_times(args, data.dataset, sequence)
     sequence, fps, times = thinned(sequence, 1, args.downsample), fps / args.downsample, times[::args.downsample]
+    kept = shown_frames(len(sequence), args.viz_skip, args.viz_downsample, args.viz_limit)
     flip = data.flip() if args.test_time_augmentation else None
     model.eval()
 
@@ -36,11 +39,12 @@ def render(args, data, model, device, checkpoint):
     if args.smooth:
         prediction = _smoothed(prediction, args.smooth)
     export_prediction(prediction, results_paths(args.viz_output, args.viz_export))
-    if args.viz_output:
-        if args.viz_no_ground_truth:
-            prediction = replace(prediction, ground_truth=None)
-        write = _write_page if is_page(args.viz_output) else _write_video
-        write(args, prediction, float(sequence.camera["azimuth"]))
+    if args.viz_no_ground_truth:
+        prediction = replace(prediction, ground_truth=None)
+    if args.viz_output and is_page(args.viz_output):
+        _write_page(args, prediction.cut(kept, fps / args.viz_downsample))
+    elif args.viz_output:
+        _write_video(args, prediction, float(sequence.camera["azimuth"]))
 
 
 def _prediction(args, checkpoint, data, sequence, relative, fps, times):
@@ -75,19 +79,17 @@ def _smoothed(prediction, kind):
     return replace(smoothed, source={"smoothing": kind} | smoothed.source)
 
 
-def _write_page(args, prediction, _):
+def _write_page(args, prediction):
     from common.viewer import write_viewer
 
-    kept = shown_frames(len(prediction), args.viz_skip, args.viz_downsample, args.viz_limit)
-    shown = prediction.cut(kept, prediction.fps / args.viz_downsample)
-    write_viewer(args.viz_output, [shown], ["Reconstruction"], video=args.viz_video, video_skip=args.viz_skip)
-    print(f"page of {len(shown)} frames written to {args.viz_output}; open it in a browser")
+    write_viewer(args.viz_output, [prediction], [RECONSTRUCTION], video=args.viz_video, video_skip=args.viz_skip)
+    print(f"page of {len(prediction)} frames written to {args.viz_output}; open it in a browser")
 
 
 def _write_video(args, prediction, azimuth):
     from common.visualization import render_animation
 
-    poses = {"Reconstruction": prediction.joints}
+    poses = {RECONSTRUCTION: prediction.joints}
     if prediction.ground_truth is not None:
         poses["Ground truth"] = prediction.ground_truth
     frames = render_animation(

@@ -1,11 +1,14 @@
 """A user's own video in one command: rates, rotation, and the same as in two commands."""
 import struct
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import ROOT, run_script
 
 from common.detections import read_detections
+from common.export import read_prediction
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_KEPT, LAYOUTS
 from common.own_video import OwnVideo, on_frames, open_video, turned, upright
@@ -178,11 +181,39 @@ def test_one_command_gives_what_two_commands_give(own, tmp_path):
     with np.load(tmp_path / "one.npz") as first, np.load(tmp_path / "two.npz") as second:
         assert first["keypoints_3d"].shape == (30, 17, 3)
         np.testing.assert_allclose(first["keypoints_3d"], second["keypoints_3d"], atol=1e-4)
-        np.testing.assert_allclose(first["times"], np.arange(30) / 25, atol=1e-4)
         # The person in front, not the one behind, as the motion is known; 42 mm is what true joints give.
         positions = motion_at(np.arange(30) / 25)[:, H36M_KEPT]
         truth = (positions - positions[:, :1]) @ rotation_of(h36m_cameras("S9")[0]["orientation"])
         assert 1000 * np.linalg.norm(first["keypoints_3d_camera"] - truth, axis=-1).mean() < 80
+    found = read_prediction(tmp_path / "one.npz")
+    assert (found.root_path, found.fps, found.size, found.ground_truth) == ("in place", 25, SIZE, None)
+    assert found.joints[..., 2].min() == 0 and found.skeleton_2d.names() == LAYOUTS["halpe26"].names()
+    assert {"checkpoint", "command", "subject", "video"} <= found.source.keys()
+    # The input is the person in front as the motion is known, in pixels of the video.
+    motion = motion_at(np.arange(30) / 25)
+    np.testing.assert_allclose(found.keypoints_2d, detected(motion, "halpe26", noise=0), atol=0.1)
+
+
+def test_a_page_of_an_own_video_and_a_file_for_other_programs_leave_results_too(own, tmp_path, monkeypatch, capsys):
+    import run_video
+
+    shown = []
+    monkeypatch.setitem(sys.modules, "common.viewer", SimpleNamespace(write_viewer=lambda *given, **more: shown.append(
+        (given, more))))
+    monkeypatch.setitem(sys.modules, "common.export_tables", SimpleNamespace(
+        write_csv=lambda path, prediction: path.write_text("x") and ["a column a joint"]))
+    monkeypatch.setattr(sys, "argv", list(map(str, [
+        "run_video.py", own / "clip.mp4", "--detections", own / "clip.json", "--evaluate", CHECKPOINT, "--output",
+        tmp_path / "page.html", "--export", tmp_path / "a.csv", "--viz-limit", 7])))
+    run_video.main(run_video.get_args())
+    ((path, (part,), labels), more), = shown
+    assert str(path) == str(tmp_path / "page.html") and len(labels) == 1
+    assert more == {"video": str(own / "clip.mp4"), "video_skip": 0}
+    whole = read_prediction(tmp_path / "page.results.npz")
+    assert (len(part), len(whole)) == (7, 30)
+    np.testing.assert_array_equal(part.keypoints_2d, whole.keypoints_2d[:7])
+    assert "INFO: a column a joint" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "page.results.npz"]
 
 
 def rotation_of(quaternion):
@@ -199,6 +230,8 @@ def test_what_does_not_fit_is_one_line(own, tmp_path):
     given = [*shared, "--detections", own / "clip.json", "--evaluate"]
     run_script(*given, ROOT / "tests/golden/32_gt_27_supervised_epoch_5.bin").assert_fails(4, "17 joints")
     run_script(*given, "gone.bin").assert_fails(4, "checkpoint/h36m/gone.bin")
+    page = run_script(*shared[:-1], tmp_path / "a.html", *given[-3:], CHECKPOINT, "--viz-size", 3)
+    page.assert_fails(2, "--viz-size", ".html")
     run_script(*given, CHECKPOINT, "--person", 7).assert_fails(2, "7")
     write_alphapose(tmp_path / "other.json", people_of([np.full((30, 15, 2), 5.0)]))
     run_script(*given[:-3], "--detections", tmp_path / "other.json", "--layout", "humaneva15", "--evaluate",

@@ -1,0 +1,114 @@
+"""What --render leaves: results that agree with the cameras and the data, a page in place of a video, smoothing."""
+import hashlib
+import importlib.util
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_script
+
+from common.camera import image_coordinates, project_to_2d, world_to_camera
+from common.export import read_prediction
+from common.h36m_dataset import h36m_cameras
+from common.safe_io import load_npz
+
+CHECKPOINT = ROOT / "checkpoint" / "demo" / "16_gt_9_supervised.bin"
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What `common.viewer.write_viewer` was called with: [{path, predictions, labels, video, video_skip}]."""
+    calls = []
+
+    def write_viewer(path, predictions, labels, video=None, video_skip=0):
+        calls.append(SimpleNamespace(path=path, predictions=predictions, labels=labels, video=video,
+                                     video_skip=video_skip))
+
+    monkeypatch.setitem(sys.modules, "common.viewer", SimpleNamespace(write_viewer=write_viewer))
+    return calls
+
+
+@pytest.fixture
+def render(demo_data, monkeypatch):
+    """run_s-agcn.py --render with these flags, in this process."""
+    spec = importlib.util.spec_from_file_location("run_s_agcn", ROOT / "run_s-agcn.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    def run(*flags):
+        monkeypatch.setattr(sys, "argv", ["run_s-agcn.py", *map(str, flags_of(demo_data, *flags))])
+        script.main(script.get_args())
+
+    return run
+
+
+def flags_of(data, *more):
+    return ["-d", "demo", "--data-dir", data, "-arc", "3,3", "-ch", 16, "--evaluate", CHECKPOINT, "--render",
+            "--viz-subject", "S9", "--viz-action", "Walking 1", "--viz-camera", 1, *more]
+
+
+def test_results_agree_with_the_cameras_and_the_data(render, demo_data, tmp_path):
+    render("--viz-export", tmp_path / "a.json")
+    found, camera = read_prediction(tmp_path / "a.json"), h36m_cameras("S9")[1]
+    assert (found.frame, found.root_path, found.fps, len(found)) == ("world", "ground truth", 50, 40)
+
+    def seen(poses):
+        return world_to_camera(poses, camera["orientation"], camera["translation"])
+
+    np.testing.assert_allclose(seen(found.joints), found.joints_camera, atol=1e-4)
+    true_pixels = image_coordinates(project_to_2d(seen(found.ground_truth), camera["intrinsic"]), *found.size)
+    np.testing.assert_allclose(true_pixels, found.keypoints_2d, atol=0.05)
+    predicted_pixels = image_coordinates(project_to_2d(found.joints_camera, camera["intrinsic"]), *found.size)
+    assert np.linalg.norm(predicted_pixels - found.keypoints_2d, axis=-1).mean() < 20
+    given = load_npz(demo_data / "data_2d_demo_gt.npz")["positions_2d"]["S9"]["Walking 1"][1]
+    np.testing.assert_allclose(found.keypoints_2d, given[:40], atol=0.01)
+    names = found.skeleton.names()
+    assert found.skeleton_2d.names() == names and found.errors_mm().mean() < 100
+    height = {name: found.joints[:, names.index(name), 2].mean() for name in ("right_ankle", "hip", "head")}
+    assert height["right_ankle"] < height["hip"] < height["head"]
+    assert found.source.pop("command").startswith("run_s-agcn.py -d demo")
+    assert found.source == {"checkpoint": str(CHECKPOINT), "dataset": "demo", "subject": "S9", "action": "Walking 1",
+                            "checkpoint_sha256": hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest(), "camera": "1"}
+
+
+def test_a_page_shows_what_a_video_would(render, shown, tmp_path, capsys):
+    render("--viz-output", tmp_path / "a.HTML", "--viz-skip", 4, "--viz-downsample", 3, "--viz-limit", 5)
+    whole = read_prediction(tmp_path / "a.results.npz")  # all frames
+    (page,), kept = shown, 4 + 3 * np.arange(5)
+    (part,) = page.predictions
+    assert len(whole) == 40 and (len(page.labels), page.video, page.video_skip) == (1, None, 4)
+    np.testing.assert_array_equal(part.joints, whole.joints[kept])
+    np.testing.assert_array_equal(part.ground_truth, whole.ground_truth[kept])
+    assert part.fps == pytest.approx(50 / 3)
+    out = capsys.readouterr().out
+    assert f"40 frames written to {tmp_path / 'a.results.npz'}" in out and "page of 5 frames written to" in out
+    render("--viz-output", tmp_path / "b.html", "--viz-no-ground-truth", "--viz-export", tmp_path / "b.npz")
+    assert shown[1].predictions[0].ground_truth is None and len(shown[1].predictions[0]) == 40
+    assert read_prediction(tmp_path / "b.npz").ground_truth is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.results.npz", "b.npz"]
+
+
+def test_smoothing_changes_what_is_exported_and_shown_and_is_told(render, shown, tmp_path, monkeypatch, capsys):
+    def smooth(prediction, kind):
+        return prediction.cut(slice(None), prediction.fps), [f"jitter halved by {kind}"]
+
+    monkeypatch.setitem(sys.modules, "common.smoothing", SimpleNamespace(smooth=smooth))
+    render("--smooth", "one-euro", "--viz-output", tmp_path / "a.html", "--viz-export", tmp_path / "a.npz")
+    assert read_prediction(tmp_path / "a.npz").source["smoothing"] == "one-euro"
+    assert shown[0].predictions[0].source["smoothing"] == "one-euro"
+    assert "INFO: jitter halved by one-euro" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (["--viz-output", "a.html", "--viz-bitrate", "500"], ["--viz-bitrate", ".html"]),
+    (["--viz-output", "a.html", "--viz-size", "3"], ["--viz-size", ".html", "window"]),
+    (["--viz-output", "a.html", "--viz-skip", "40"], ["all 40 frames"]),
+    (["--viz-output", "a.htm"], [".html"]),
+    (["--viz-export", "a.npz", "--smooth", "kalman"], ["kalman", "one-euro", "savgol"]),
+    (["--viz-export", "a.txt"], ["a.txt", ".bvh"]),
+], ids=" ".join)
+def test_what_does_not_apply_to_a_page_is_refused(demo_data, tmp_path, flags, words):
+    flags[1] = str(tmp_path / flags[1])
+    run_script("run_s-agcn.py", *flags_of(demo_data, *flags)).assert_fails(2, *words)
+    assert not {path.suffix for path in tmp_path.iterdir()} - {".npz"}
