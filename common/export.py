@@ -35,6 +35,7 @@ SOURCE_KEYS = ("checkpoint", "checkpoint_sha256", "command", "dataset", "subject
                "smoothing")
 FRAMES_OF = ("joints", "times", "joints_camera", "ground_truth", "keypoints_2d")  # what has a row per frame
 NOT_POSES = "is no file of predicted poses; give one that --viz-export, --export or --predict wrote"
+SLOWEST, FASTEST = 1e-5, 1e6  # frames per second
 DIGITS = 6  # of metres and seconds in JSON
 
 
@@ -78,7 +79,7 @@ class Prediction:
                 raise ValueError(f"{name} holds NaN or infinite values")
             setattr(self, name, value)
         self.fps = float(self.fps)
-        if not (np.isfinite(self.fps) and self.fps > 0):
+        if not SLOWEST <= self.fps <= FASTEST:
             raise ValueError(f"{self.fps} frames per second")
         for name, known in (("frame", AXES), ("root_path", ROOT_PATHS)):
             if getattr(self, name) not in known:

@@ -6,7 +6,7 @@ import numpy as np
 
 from common.skeleton import Skeleton
 
-LARGEST = 1e9  # that a file may tell of, in metres or pixels: the squares of more come near where float32 ends
+LARGEST = 1e15  # that a file may tell of, in any unit: squares of these are far from where float32 ends
 
 
 def one(value):
@@ -49,7 +49,7 @@ def checked(name, values):
 def numbers_or_text(name, values):
     """The same out of a file, where None is NaN."""
     array = np.asarray(values)
-    return checked(name, array.astype(np.float64) if array.dtype.hasobject else array)
+    return checked(name, numbers(array) if array.dtype.kind in "fO" else array)
 
 
 def skeleton_of(parents, names, left, right):
