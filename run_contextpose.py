@@ -13,7 +13,7 @@ r"""ContextPose: from images of a person and their cameras to 17 joints in 3D, t
 import argparse
 from pathlib import Path
 
-from common.flags import OneLineParser, natural, positive, positive_float
+from common.flags import OneLineParser, frame_rate, natural, positive, positive_float
 from common.utils import UsageError, run_script
 
 FOR_PREDICTING = ("intrinsics", "boxes", "pelvis_depth", "fps")
@@ -47,7 +47,7 @@ def get_args():
                      "(default: the whole image)")
     own.add_argument("--pelvis-depth", type=positive_float, metavar="MM", help="how far away the pelvis is (default: "
                      "from the size of the box)")
-    own.add_argument("--fps", type=positive_float, metavar="F", help="images a second, where they are of one film "
+    own.add_argument("--fps", type=frame_rate, metavar="F", help="images a second, where they are of one film "
                      "(default: 25)")
     args = parser.parse_args()
     args.given = parser.typed

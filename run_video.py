@@ -64,6 +64,8 @@ def check_args(args):
         raise UsageError(f"--output {args.output}: is the video itself; give another name")
     for path in results_paths(args.output, args.export):
         check_export(path)
+        if args.detections and path.resolve() == args.detections.resolve():
+            raise UsageError(f"{path}: the detections are in this file; give another name with --export")
     return args
 
 

@@ -278,4 +278,3 @@ def check_picture(args, output):
             raise UsageError(f"--{name.replace('_', '-')} does not apply to {kind} files; {reason}")
     if args.viz_limit == 0 or args.viz_limit < -1:
         raise UsageError(f"--viz-limit {args.viz_limit}: give a positive number of frames, or -1 for all")
-

@@ -35,7 +35,7 @@ SOURCE_KEYS = ("checkpoint", "checkpoint_sha256", "command", "dataset", "subject
                "smoothing")
 FRAMES_OF = ("joints", "times", "joints_camera", "ground_truth", "keypoints_2d")  # what has a row per frame
 NOT_POSES = "is no file of predicted poses; give one that --viz-export, --export or --predict wrote"
-SLOWEST, FASTEST = 1e-5, 1e6  # frames per second
+SLOWEST, FASTEST = 1e-15, 1e15  # frames per second: times that any number can hold
 DIGITS = 6  # of metres and seconds in JSON
 
 
@@ -167,6 +167,11 @@ def _sha256(path):
 
 # ---- the file
 
+OF_EARLIER_VERSIONS = {"keypoints_3d_world", "predictions"}  # what they hold without saying their format
+KEYS = {"format", "version", "joints", "frame", "axes", "root_path", "units", "fps", "times", "joint_names", "parents",
+        "joints_left", "joints_right", "joints_camera", "axes_camera", "ground_truth", "keypoints_2d", "size",
+        "joint_names_2d", "parents_2d", "source", "keypoints_3d", "keypoints_3d_camera", "keypoints_3d_world"}
+
 
 def _contents(prediction):
     """The file's {key: array}."""
@@ -184,7 +189,7 @@ def _contents(prediction):
         contents |= {"joint_names_2d": prediction.skeleton_2d.names(), "parents_2d": prediction.skeleton_2d.parents()}
     contents = {name: np.asarray(value) for name, value in contents.items() if value is not None}
     for name, value in prediction.extra.items():
-        if name in contents or name == "source":
+        if name in KEYS:
             raise ValueError(f"{name} is a key of the file itself")
         contents[name] = checked(name, value)
     return contents
@@ -209,10 +214,10 @@ def _write_json(path, prediction):
 
 
 def _plain(values):
-    """An array as JSON has it: null for what is not finite."""
+    """An array as JSON has it: null for what is not finite; of single numbers, such as rates, all digits."""
     if values.dtype.kind != "f":
         return values.tolist()
-    rounded = np.round(values.astype(np.float64), DIGITS)
+    rounded = np.round(values.astype(np.float64), DIGITS) if values.ndim else values
     return rounded.tolist() if np.isfinite(rounded).all() else \
         np.where(np.isfinite(rounded), rounded.astype(object), None).tolist()
 
@@ -313,12 +318,6 @@ def _read_json(path):
     return content
 
 
-OF_EARLIER_VERSIONS = {"keypoints_3d_world", "predictions"}
-KNOWN = {"format", "version", "joints", "frame", "axes", "root_path", "units", "fps", "times", "joint_names", "parents",
-         "joints_left", "joints_right", "joints_camera", "axes_camera", "ground_truth", "keypoints_2d", "size",
-         "joint_names_2d", "parents_2d", "source", "keypoints_3d", "keypoints_3d_camera", "keypoints_3d_world"}
-
-
 def _prediction(content):
     if text(content["units"]) != "m":
         raise ValueError(f"units {text(content['units'])[:20]!r}, not m")
@@ -332,5 +331,6 @@ def _prediction(content):
                                                content["joints_right"]),
         float(one(content["fps"])), text(content["frame"]), text(content["root_path"]),
         {storable(name): storable(value) for name, value in source.items()}, skeleton_2d=skeleton_2d,
-        size=content.get("size"), extra={name: numbers_or_text(name, content[name]) for name in content.keys() - KNOWN},
+        size=content.get("size"),
+        extra={name: numbers_or_text(name, value) for name, value in content.items() if name not in KEYS},
         **{name: numbers(content[name]) for name in FRAMES_OF[1:] if name in content})

@@ -75,6 +75,13 @@ def positive_float(value):
     return number
 
 
+def frame_rate(value):
+    number = positive_float(value)
+    if not 1e-6 <= number <= 1e6:
+        raise argparse.ArgumentTypeError(f"{value} frames a second are not between 1e-6 and 1e6")
+    return number
+
+
 def picture_size(value):
     number = float(value)
     if not 0.5 <= number <= 40:

@@ -11,7 +11,7 @@ from common.evaluation import check_finite
 from common.export import Prediction, export_prediction, make_source, results_paths
 from common.keypoints import LAYOUTS
 from common.pose_data import thinned, views
-from common.resampling import NETWORK_FPS, at_network_rate, steady_rate
+from common.resampling import NETWORK_FPS, ascending, at_network_rate, steady_rate
 from common.utils import DataError, UsageError, print_notices
 from common.video import is_page, shown_frames
 
@@ -35,7 +35,7 @@ def render(args, data, model, device, checkpoint):
                                                                                                times)
     check_finite(relative)
     even = steady_rate(times) is not None or len(times) < 2
-    prediction = _prediction(args, checkpoint, data, sequence, relative, fps, None if even else times)
+    prediction = _prediction(args, checkpoint, data, sequence, relative, fps, None if even else ascending(times))
     if args.smooth:
         prediction = _smoothed(prediction, args.smooth)
     export_prediction(prediction, results_paths(args.viz_output, args.viz_export))

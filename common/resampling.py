@@ -3,6 +3,7 @@ import numpy as np
 
 NETWORK_FPS = 50  # of Human3.6M and of the demo people
 LIKE = 0.01  # rates that differ by less are taken as the same
+SHORTEST = 1e-4  # seconds between frames: what video files can tell apart
 LONGEST_PAUSE = 1.0  # seconds: longer ones between two frames teach the network nothing and count as one
 
 
@@ -16,6 +17,12 @@ def steady_rate(times):
         return None
     fps = (len(times) - 1) / (times[-1] - times[0])
     return fps if np.abs(times - times[0] - np.arange(len(times)) / fps).max() < 0.5 / fps else None
+
+
+def ascending(times):
+    """Frame times (T,) that each come at least `SHORTEST` after the one before: some videos repeat theirs."""
+    steps = np.arange(len(times)) * SHORTEST
+    return np.maximum.accumulate(times - steps) + steps
 
 
 def interpolate(values, times, at):

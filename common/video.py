@@ -244,6 +244,7 @@ def _check_size(picture, size):
 
 
 def is_page(path):
+    """Whether a rendered file is to be an interactive page."""
     return Path(path).suffix.lower() == PAGE
 
 

@@ -140,6 +140,13 @@ def test_other_suffixes_are_refused_with_those_there_are(name, words, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder.npz"]
 
 
+@pytest.mark.parametrize("fps", [1e-9, 1 / 3600, 30000 / 1001, 1e9])
+def test_any_rate_survives_both_files(fps, tmp_path):
+    for name in ("a.npz", "a.json"):
+        write_prediction(tmp_path / name, made(fps=fps))
+        assert read_prediction(tmp_path / name).fps == fps
+
+
 def test_a_missing_library_is_told_before_anything_is_done(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ezc3d", None)
     with pytest.raises(DependencyError, match="pip install ezc3d"):
@@ -159,7 +166,8 @@ def test_what_is_no_prediction_is_none(changes, words):
         made(**changes)
 
 
-@pytest.mark.parametrize("extra", [{"parents": np.arange(3)}, {"source": "me"}, {"a": np.array([{}])}, {"a": b"x"}])
+@pytest.mark.parametrize("extra", [{"parents": np.arange(3)}, {"source": "me"}, {"keypoints_3d": [1]},
+                                   {"a": np.array([{}])}, {"a": b"x"}])
 def test_what_cannot_be_stored_leaves_no_file(extra, tmp_path):
     for suffix in (".npz", ".json"):
         with pytest.raises(ValueError, match="key of the file|numbers or text"):

@@ -12,7 +12,7 @@ from common.export import read_prediction
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_KEPT, LAYOUTS
 from common.own_video import OwnVideo, on_frames, open_video, turned, upright
-from common.resampling import at_network_rate, interpolate, steady_rate
+from common.resampling import ascending, at_network_rate, interpolate, steady_rate
 from common.synthetic_detections import people_of, write_alphapose, write_detectron
 from common.synthetic_video import detected, motion_at
 from common.utils import CheckpointError, DataError
@@ -95,6 +95,11 @@ def test_uneven_frame_times_are_written_and_read(suffix, tmp_path):
     times = np.array([0, 0.1, 0.14, 0.5, 0.54, 1.0])
     film(tmp_path / f"a{suffix}", 6, 6, times)
     np.testing.assert_allclose(frame_times(tmp_path / f"a{suffix}"), times, atol=0.006 if suffix == ".gif" else 1e-4)
+
+
+def test_repeated_frame_times_become_ascending_ones_and_others_stay():
+    times = np.array([0, 0.1, 0.1, 0.1, 0.14, 0.5])
+    np.testing.assert_allclose(ascending(times), [0, 0.1, 0.1001, 0.1002, 0.14, 0.5], atol=1e-12)
 
 
 def test_frame_times_are_those_of_the_rate(tmp_path):
@@ -232,6 +237,7 @@ def test_what_does_not_fit_is_one_line(own, tmp_path):
     run_script(*given, "gone.bin").assert_fails(4, "checkpoint/h36m/gone.bin")
     page = run_script(*shared[:-1], tmp_path / "a.html", *given[-3:], CHECKPOINT, "--viz-size", 3)
     page.assert_fails(2, "--viz-size", ".html")
+    run_script(*given, CHECKPOINT, "--export", own / "clip.json").assert_fails(2, "clip.json", "detections", "--export")
     run_script(*given, CHECKPOINT, "--person", 7).assert_fails(2, "7")
     write_alphapose(tmp_path / "other.json", people_of([np.full((30, 15, 2), 5.0)]))
     run_script(*given[:-3], "--detections", tmp_path / "other.json", "--layout", "humaneva15", "--evaluate",

@@ -34,7 +34,7 @@ BEYOND = 1e9  # pixels: no image is so large
 LARGEST_BOX = 2  # times the longer side of the image
 WORLD_AXES = "x right, y ahead, z up from a camera taken as level, 0 at the camera"
 FPS = 25  # where nothing is said: video is what rows of images mostly come from
-RESULTS = "predictions.npz", "predictions.json"
+FILES = "predictions.npz", "predictions.json"
 
 
 def parse_intrinsics(text):
@@ -191,7 +191,7 @@ def predict_images(model, paths, K, boxes, pelvis_depth, device, output, image_s
     3) and gives something with .keypoints (B, 17, 3) world mm; paths: n; K (3, 3); boxes (n, 4) square tlbr, of
     `read_boxes`; pelvis_depth: mm, or None to take it from the boxes; image_shape: (height, width) of the crops;
     source: of `common.export.make_source`; fps: images a second, or None where nobody says.
-    Written to the folder `output`: the files `RESULTS` of the `Prediction` whose frames are the images (see
+    Written to the folder `output`: the files `FILES` of the `Prediction` whose frames are the images (see
     `as_prediction`), and a picture per image. Raises DataError where an image cannot be read, CheckpointError where
     the network's joints are not finite.
     """
@@ -220,7 +220,7 @@ def predict_images(model, paths, K, boxes, pelvis_depth, device, output, image_s
         "images": list(map(str, paths)), "pictures": pictures, "boxes": as_given(boxes),
         "pelvis_depth_m": pelves[:, 2] / 1000, "pelvis_depth_from": "box" if pelvis_depth is None else
         "--pelvis-depth"})
-    for name in RESULTS:
+    for name in FILES:
         write_prediction(output / name, prediction)
     return _report(prediction, sizes, output, fps)
 
