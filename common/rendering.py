@@ -76,13 +76,16 @@ def _smoothed(prediction, kind):
 
     smoothed, effect = smooth(prediction, kind)
     print_notices(effect)
-    return replace(smoothed, source={"smoothing": kind} | smoothed.source)
+    return smoothed
 
 
 def _write_page(args, prediction):
     from common.viewer import write_viewer
 
-    write_viewer(args.viz_output, [prediction], [RECONSTRUCTION], video=args.viz_video, video_skip=args.viz_skip)
+    video = {"video": args.viz_video, "video_skip": args.viz_skip}
+    if args.viz_video and args.viz_downsample > 1:
+        video["video_downsample"] = args.viz_downsample
+    write_viewer(args.viz_output, [prediction], [RECONSTRUCTION], **video)
     print(f"page of {len(prediction)} frames written to {args.viz_output}; open it in a browser")
 
 

@@ -2,6 +2,7 @@
 import hashlib
 import importlib.util
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -91,12 +92,14 @@ def test_a_page_shows_what_a_video_would(render, shown, tmp_path, capsys):
 
 def test_smoothing_changes_what_is_exported_and_shown_and_is_told(render, shown, tmp_path, monkeypatch, capsys):
     def smooth(prediction, kind):
-        return prediction.cut(slice(None), prediction.fps), [f"jitter halved by {kind}"]
+        return replace(prediction, joints=prediction.joints + 1, source={"smoothing": kind}), [f"jitter halved by {kind}"]
 
     monkeypatch.setitem(sys.modules, "common.smoothing", SimpleNamespace(smooth=smooth))
     render("--smooth", "one-euro", "--viz-output", tmp_path / "a.html", "--viz-export", tmp_path / "a.npz")
-    assert read_prediction(tmp_path / "a.npz").source["smoothing"] == "one-euro"
-    assert shown[0].predictions[0].source["smoothing"] == "one-euro"
+    exported, (part,) = read_prediction(tmp_path / "a.npz"), shown[0].predictions
+    assert exported.source["smoothing"] == part.source["smoothing"] == "one-euro"
+    np.testing.assert_array_equal(part.joints, exported.joints)
+    assert (exported.joints - exported.ground_truth)[:, 0].mean() == pytest.approx(1, abs=1e-3)
     assert "INFO: jitter halved by one-euro" in capsys.readouterr().out
 
 

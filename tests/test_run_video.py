@@ -209,14 +209,15 @@ def test_a_page_of_an_own_video_and_a_file_for_other_programs_leave_results_too(
         write_csv=lambda path, prediction: path.write_text("x") and ["a column a joint"]))
     monkeypatch.setattr(sys, "argv", list(map(str, [
         "run_video.py", own / "clip.mp4", "--detections", own / "clip.json", "--evaluate", CHECKPOINT, "--output",
-        tmp_path / "page.html", "--export", tmp_path / "a.csv", "--viz-limit", 7])))
+        tmp_path / "page.html", "--export", tmp_path / "a.csv", "--viz-limit", 7,
+        "--viz-skip", 2, "--viz-downsample", 3])))
     run_video.main(run_video.get_args())
     ((path, (part,), labels), more), = shown
     assert str(path) == str(tmp_path / "page.html") and len(labels) == 1
-    assert more == {"video": str(own / "clip.mp4"), "video_skip": 0}
+    assert more == {"video": str(own / "clip.mp4"), "video_skip": 2, "video_downsample": 3}
     whole = read_prediction(tmp_path / "page.results.npz")
     assert (len(part), len(whole)) == (7, 30)
-    np.testing.assert_array_equal(part.keypoints_2d, whole.keypoints_2d[:7])
+    np.testing.assert_array_equal(part.keypoints_2d, whole.keypoints_2d[2:23:3])
     assert "INFO: a column a joint" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "page.results.npz"]
 
