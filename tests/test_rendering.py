@@ -92,7 +92,8 @@ def test_a_page_shows_what_a_video_would(render, shown, tmp_path, capsys):
 
 def test_smoothing_changes_what_is_exported_and_shown_and_is_told(render, shown, tmp_path, monkeypatch, capsys):
     def smooth(prediction, kind):
-        return replace(prediction, joints=prediction.joints + 1, source={"smoothing": kind}), [f"jitter halved by {kind}"]
+        moved = replace(prediction, joints=prediction.joints + 1, source={"smoothing": kind})
+        return moved, [f"jitter halved by {kind}"]
 
     monkeypatch.setitem(sys.modules, "common.smoothing", SimpleNamespace(smooth=smooth))
     render("--smooth", "one-euro", "--viz-output", tmp_path / "a.html", "--viz-export", tmp_path / "a.npz")
