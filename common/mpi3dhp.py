@@ -93,11 +93,14 @@ def _prediction(sequence, scored, downsample, source):
     extra = {"frames": frames * downsample}  # their numbers in the sequence, from 0
     if scored.activity is not None:
         extra["activity"] = scored.activity
-    return Prediction(
-        scored.predicted / 1000, MPI_INF_3DHP_17, fps, "camera", "origin", source,
-        times=frames / fps if (np.diff(frames) > 1).any() else None, ground_truth=scored.target / 1000,
-        keypoints_2d=image_coordinates(sequence.keypoints[frames], *size), skeleton_2d=MPI_INF_3DHP_17, size=size,
-        extra=extra)
+    try:
+        return Prediction(
+            scored.predicted / 1000, MPI_INF_3DHP_17, fps, "camera", "origin", source,
+            times=frames / fps if (np.diff(frames) > 1).any() else None, ground_truth=scored.target / 1000,
+            keypoints_2d=image_coordinates(sequence.keypoints[frames], *size), skeleton_2d=MPI_INF_3DHP_17, size=size,
+            extra=extra)
+    except ValueError as error:  # finite numbers of mm that no single precision holds
+        raise DataError(f"{sequence.subject}: no file of results can hold these poses ({error})") from None
 
 
 def score_predictions(args):
