@@ -11,10 +11,11 @@
 Results are the .npz or .json files that --viz-export, --export and --predict write.
 """
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from common.flags import OneLineParser
-from common.utils import run_script
+from common.utils import DataError, UsageError, run_script
 
 
 def get_args():
@@ -35,9 +36,17 @@ def view_flags(parser):
 
 
 def export_flags(parser):
+    from common.export import AXES
+    from common.export_tables import BVH_UNITS
+    from common.smoothing import KINDS
+
     parser.set_defaults(run=export)
     parser.add_argument("results", type=Path, metavar="RESULTS", help="a results file, .npz or .json")
     parser.add_argument("output", type=Path, metavar="OUT", help="the file to write: .npz .json .csv .bvh .trc .c3d")
+    parser.add_argument("--smooth", choices=list(KINDS), default=None, help="smooth over time (default: not)")
+    parser.add_argument("--frame", choices=list(AXES), default=None,
+                        help="axes of .npz, .json and .csv (default: the world's, where they are known)")
+    parser.add_argument("--bvh-unit", choices=list(BVH_UNITS), default=None, help="of .bvh (default: m, Blender's)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -58,7 +67,42 @@ def view(args):
 
 
 def export(args):
-    raise NotImplementedError
+    from common.export import check_export, read_prediction, write_prediction
+    from common.smoothing import smooth
+    from common.utils import atomic_path, print_notices
+
+    suffix = args.output.suffix.lower()
+    check_export(args.output)
+    if args.bvh_unit and suffix != ".bvh":
+        raise UsageError(f"--bvh-unit does not apply to {suffix}, whose unit is fixed")
+    if args.frame and suffix not in (".npz", ".json", ".csv"):
+        raise UsageError(f"--frame does not apply to {suffix}, which is always upright; export to .csv, .npz or .json")
+    if args.output.resolve() == args.results.resolve():
+        raise UsageError(f"{args.output}: is the file to read; give another name to write to")
+    prediction = _in_frame(read_prediction(args.results), args.frame, args.results)
+    if args.smooth:
+        prediction, effect = smooth(prediction, args.smooth)
+        print_notices(effect)
+    if suffix == ".bvh":
+        from common.export_bvh import write_bvh
+
+        with atomic_path(args.output) as temporary:
+            notices = write_bvh(temporary, prediction, args.bvh_unit or "m")
+    else:
+        notices = write_prediction(args.output, prediction)
+    print(f"3D coordinates of {len(prediction)} frames written to {args.output}")
+    print_notices(notices)
+
+
+def _in_frame(prediction, frame, path):
+    """The prediction with its joints in another frame of reference; None: as it is."""
+    if frame in (None, prediction.frame):
+        return prediction
+    if frame == "world" or prediction.joints_camera is None:
+        raise DataError(f"{path}: has no coordinates of the {frame}; leave --frame {frame} away")
+    if prediction.ground_truth is not None:
+        print("INFO: the ground truth, known in the world alone, is left out")
+    return replace(prediction, joints=prediction.joints_camera, frame=frame, joints_camera=None, ground_truth=None)
 
 
 def plot(args):

@@ -37,6 +37,22 @@ def interpolate(values, times, at):
     return values[before] * (1 - share) + values[after] * share
 
 
+def at_even_rate(values, fps, times=None):
+    """Values (T, ...) at even steps in time, for what knows a rate only: (values, frames per second, notices).
+
+    times (T,): ascending seconds where the frames are uneven, else None: then they are `fps` a second already.
+    """
+    if times is None or len(times) < 2:
+        return values, fps, []
+    rate = steady_rate(times)
+    if rate is not None:
+        return values, rate, []
+    rate = (len(times) - 1) / (times[-1] - times[0])
+    at = np.linspace(times[0], times[-1], len(times))
+    return interpolate(values, times, at), rate, [
+        f"the frames are uneven in time: brought to their mean rate of {rate:.4g} a second by linear interpolation"]
+
+
 def at_network_rate(lift, keypoints, times):
     """The poses (T, J, 3) of keypoints (T, J_in, 2) seen at `times` (T,) seconds.
 
