@@ -220,7 +220,8 @@ class Trainer:
         """Evaluate on the validation data and write the results beside the newest checkpoint."""
         metrics, arrays, _ = evaluate(self.model, self.validation, self.processes, self.options.amp, stop, "validating")
         if self.processes.is_main:
-            write_results(self.run.checkpoint(self.epoch - 1), metrics, arrays)
+            of = {"split": "val", "seed": self.options.seed}  # results.py plot tells seeds from other settings by it
+            write_results(self.run.checkpoint(self.epoch - 1), metrics | {"of": of}, arrays)
         return metrics
 
     def _validate_unmeasured(self, stop):
