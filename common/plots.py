@@ -6,17 +6,17 @@ COLORS = ("#332288", "#CC6677", "#117733", "#4FA8D8", "#AA7700", "#882255", "#44
 DASHES = ("-", "--", "-.", ":")
 GREY = "#444444"  # of numbers beside what is drawn
 FORMATS = ("png", "svg", "pdf")
-STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.4,
+STYLE = {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.4,
          "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False}
 CURVES = {"3d_train": "training loss", "3d_eval": "training set", "3d_valid": "validation"}  # of a training's table
 
 
-def new_figure(size, panels=1, dpi=120):
+def new_figure(size, panels=1, dpi=120, text=10):
     """A matplotlib figure of this size in inches, and its axes: a list of `panels`, one below another, if several.
 
-    The panels have their x axis in common.
+    The panels have their x axis in common; text: the size of the letters in points.
     """
-    with require("matplotlib", "matplotlib").rc_context(STYLE):
+    with require("matplotlib", "matplotlib").rc_context({**STYLE, "font.size": text, "axes.titlesize": text}):
         figure = require("matplotlib.figure", "matplotlib").Figure(figsize=size, dpi=dpi, layout="constrained")
         require("matplotlib.backends.backend_agg", "matplotlib").FigureCanvasAgg(figure)
         axes = list(figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
