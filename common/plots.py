@@ -35,7 +35,10 @@ def line_style(number):
 
 
 def log_scale(axis):
-    """Make a y axis logarithmic, with plain numbers at 1, 2 and 5 of each decade."""
+    """Make the y axis of drawn curves logarithmic where they need it, with plain numbers at 1, 2 and 5 of a decade."""
+    lowest, highest = axis.dataLim.intervaly
+    if not 0 < lowest < highest / 5:
+        return
     ticker = require("matplotlib.ticker", "matplotlib")
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))

@@ -112,6 +112,9 @@ def read_results(paths, labels=None):
     if len(names) != len(paths) or not all(names):
         raise UsageError(f"--labels: {len(list(filter(None, names)))} names for {len(paths)} files; give one for each")
     results = [read_result(path, name) for path, name in zip(paths, names, strict=True)]
+    for path, result in zip(paths, results, strict=True):
+        if isinstance(result, PoseErrors) and result.prediction.ground_truth is None:
+            print(f"INFO: {path} has no ground truth: its bone lengths are drawn, no errors")
     for kind in (ErrorTables, PoseErrors):
         found = [result.label for result in results if isinstance(result, kind)]
         twice = next((label for label in found if found.count(label) > 1), None)
@@ -278,5 +281,6 @@ def _common_name(runs):
     """What the labels of a group have in common, without the seed."""
     if len(runs) == 1:
         return runs[0].label
-    common = re.sub(r"[-_ .=]*(seed)?[-_ .=]*$", "", os.path.commonprefix([run.label for run in runs]), flags=re.I)
+    common = os.path.commonprefix([run.label for run in runs])
+    common = re.sub(r"(@.*|[-_ .=]*(seed)?[-_ .=]*)$", "", common, flags=re.IGNORECASE)
     return common or labels_of([runs[0].path])[0]

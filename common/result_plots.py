@@ -5,6 +5,7 @@
 
 Pictures are as wide as one or two columns of a paper, with text of 8 points.
 """
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ LETTER = 0.062  # inches that a letter of this size takes, about
 AXES = {"mpjpe": "MPJPE (mm)", "p_mpjpe": "P-MPJPE (mm)", "n_mpjpe": "N-MPJPE (mm)", "mpjve": "MPJVE (mm/frame)",
         "pck": "PCK at 150 mm (%)", "auc": "AUC (%)"}
 USUAL = ("mpjpe", "p_mpjpe", "pck", "auc")  # the metrics that are drawn where no others are asked for
+SAMPLE = 0.6  # inches that a line takes beside its name in a legend
 TOTALS = ("average", "all", "mean")  # rows that stand apart
-MOST_NUMBERS = 18  # bars with their number on them
+NUMBERS = TEXT - 1, TEXT - 2  # points of the numbers on bars, where these are wide enough for them
 HATCHES = ("", "///", "...", "xxx")
 QUARTILES = (25, 75)
 
@@ -48,9 +50,17 @@ def draw_results(results, folder, suffix="png", metrics=USUAL):
             yield path
     runs = [result for result in results if isinstance(result, TrainingCurves)]
     if runs:
-        path = folder / f"training_curves.{suffix}"
-        draw_training(path, groups_of(runs))
+        path, groups = folder / f"training_curves.{suffix}", groups_of(runs)
+        for label, members in groups.items():
+            if len(members) > 1:
+                print(f"INFO: {label} is one curve with its spread, over the epochs that all have: "
+                      f"{', '.join(map(_described, members))}")
+        draw_training(path, groups)
         yield path
+
+
+def _described(run):
+    return str(run.path) + ("" if run.seed is None else f" (seed {run.seed})")
 
 
 def _file_name(text):
@@ -68,21 +78,24 @@ def draw_bars(path, title, methods, metrics, spreads=None):
     """
     rows = list(dict.fromkeys(row for table in methods.values() for row in table))
     rows.sort(key=lambda row: row in TOTALS)
-    metrics = [metric for metric in metrics
-               if any(metric in entry for table in methods.values() for entry in table.values())]
+    metrics = [metric for metric in metrics if any(metric in entry for table in methods.values()
+                                                   for row, entry in table.items() if row not in TOTALS)]
     if not metrics:
         return False
     bars = len(rows) * len(methods)
     width = ONE_COLUMN if bars <= 10 else TWO_COLUMNS
+    size = next((size for size in NUMBERS if 5 * LETTER * size / TEXT < 0.7 * width / bars), None)
     names = [row.replace("_", " ") for row in rows]
-    turned = sum(map(len, names)) * LETTER > width * 0.75
-    below = max(map(len, names)) * LETTER * 0.65 if turned else 0.2
+    longest = max(map(len, names)) * LETTER
+    turned = longest > 0.8 * width / len(rows)
+    below = 0.65 * longest if turned else 0.2
     figure, panels = _figure((width, 0.7 + below + 1.35 * len(metrics)), len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
         _fill(axes, rows, methods, metric, spreads)
-        if bars <= MOST_NUMBERS:
+        if size:
             for container in axes.containers:
-                axes.bar_label(container, fmt="%.1f", padding=1.5, fontsize=TEXT - 1, color=GREY)
+                axes.bar_label(container, fmt="%.1f", padding=1.5, fontsize=size, color=GREY)
+            axes.margins(y=0.15)
     _name(panels[-1], rows, names, turned)
     _finish(figure, panels[0], path, title, methods, spreads and "line: middle half of the frames")
     return True
@@ -105,7 +118,7 @@ def _fill(axes, rows, methods, metric, spreads):
                         linewidth=0.9)
     axes.set_ylabel(AXES[metric])
     axes.grid(axis="x", visible=False)
-    axes.margins(x=0.01)
+    axes.margins(x=0.02)
     axes.tick_params(axis="x", length=0)
 
 
@@ -182,7 +195,7 @@ def draw_bones(path, poses):
 
 
 def draw_training(path, groups):
-    """The curves of {label: [TrainingCurves]}, a panel for each column: the mean of a group, and its range as a band."""
+    """The curves of {label: [TrainingCurves]}, a panel for each column: a group's mean, and its range as a band."""
     columns = [name for name in CURVES if any(name in run.curves for runs in groups.values() for run in runs)]
     width = ONE_COLUMN if len(groups) == 1 else TWO_COLUMNS * 0.7
     figure, panels = _figure((width, 0.8 + 1.6 * len(columns)), len(columns))
@@ -243,10 +256,11 @@ def _finish(figure, top, path, title, labels, note=None, always=False):
     labels = list(labels)
     if len(labels) == 1 and not always:
         title = f"{title}: {labels[0]}"
-    top.set_title(title + (f"\n({note})" if note else ""), loc="left")
+    top.set_title(title + (f"\n({note})" if note else ""), loc="left", fontsize=TEXT)
     if len(labels) > 1 or always:
-        widest = max(map(len, labels)) * LETTER + 0.6
-        handles, found = top.get_legend_handles_labels()
-        figure.legend(handles, found, loc="outside lower center", frameon=False, fontsize=TEXT, handlelength=2.4,
+        handles, labels = top.get_legend_handles_labels()
+        labels = [textwrap.fill(label, int((figure.get_figwidth() - SAMPLE) / LETTER)) for label in labels]
+        widest = max(map(len, "\n".join(labels).split("\n"))) * LETTER + SAMPLE
+        figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize=TEXT, handlelength=2.4,
                       ncols=max(1, min(len(labels), int(figure.get_figwidth() / widest))))
     save_figure(figure, path)
