@@ -17,7 +17,7 @@ from common.flags import OneLineParser, split_names
 from common.plots import FORMATS
 from common.result_files import read_results
 from common.result_plots import AXES, USUAL, draw_results
-from common.utils import check_place, run_script
+from common.utils import DataError, check_place, run_script
 
 
 def get_args():
@@ -74,10 +74,14 @@ def export(args):
 
 def plot(args):
     metrics = split_names(args.metrics, "--metrics", AXES) if args.metrics else USUAL
-    check_place(args.output / "a")
+    check_place(args.output / f"picture.{args.format}")
     results = read_results(args.results, args.labels)
+    drawn = False
     for path in draw_results(results, args.output, args.format, metrics):
         print(f"picture written to {path}")
+        drawn = True
+    if not drawn:
+        raise DataError(f"{args.results[0]}: has no {', '.join(metrics)}; ask for other --metrics")
 
 
 def compare(args):

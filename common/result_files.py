@@ -170,7 +170,7 @@ def _tables(path, content):
         else:
             found = {f"action of {subject}": table for subject, table in content.items() if "average" in table}
         tables = {rows: {name: _numbers(entry) for name, entry in table.items()} for rows, table in found.items()}
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         tables = {}
     if not any(map(any, map(dict.values, tables.values()))):
         raise DataError(f"{path}: is none of the files that can be drawn; give {KNOWN}")
