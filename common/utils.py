@@ -126,6 +126,15 @@ def progress(iterable=None, **kwargs):
     return tqdm(iterable, disable=True if os.environ.get("RANK", "0") != "0" else None, **kwargs)
 
 
+@contextlib.contextmanager
+def progress_of_bytes(file, method, desc, total=None):
+    """Give `file` in a wrapper whose `method`, "read" or "write", moves a bar on by the bytes."""
+    from tqdm.utils import CallbackIOWrapper
+
+    with progress(total=total, desc=desc, unit="B", unit_scale=True, unit_divisor=1000) as bar:
+        yield CallbackIOWrapper(bar.update, file, method)
+
+
 def set_seed(seed):
     """Seed Python, NumPy and torch (all devices)."""
     import torch

@@ -207,7 +207,7 @@ def test_no_text_is_cut_off_and_no_names_lie_upon_each_other(methods, figures, t
     labels = [f"method {i} with a name that is rather long, as they are" for i in range(methods)]
     results = [ErrorTables(label, {"action": errors(1, ACTIONS), "group": errors()}) for label in labels]
     results += [PoseErrors(label, poses([H36M_17, MPI_INF_3DHP_17][i % 2])) for i, label in enumerate(labels)]
-    results += [run_of(label, [500, 60, 40][: 1 + i]) for i, label in enumerate(labels)]
+    results += [run_of(label, [500, 60, 40][: 1 + i], path=tmp_path) for i, label in enumerate(labels)]
     list(result_plots.draw_results(results, tmp_path))
     assert len(figures) == 7
     for figure in figures.values():

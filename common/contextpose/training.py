@@ -17,7 +17,7 @@ from common.contextpose.inference import evaluate
 from common.contextpose.loss import heatmap_loss, training_loss
 from common.contextpose.optimisers import Schedule, check_moments, make_optimizers
 from common.contextpose.pictures import training_pictures
-from common.contextpose.runs import METRICS, STATE, WEIGHTS
+from common.contextpose.runs import LOGS, METRICS, STATE, WEIGHTS
 from common.engine import StopSignals, autocast
 from common.utils import CheckpointError, Interrupted, SuiteError, progress, require
 
@@ -251,7 +251,7 @@ class Trainer:
             from torch.utils.tensorboard import SummaryWriter
 
             # What a killed run logged after its last checkpoint is logged again.
-            self._writer = SummaryWriter(self.run.path / "tensorboard", purge_step=self._number())
+            self._writer = SummaryWriter(self.run.path / LOGS, purge_step=self._number())
         return self._writer
 
     # ---- checkpoints
