@@ -16,7 +16,7 @@ from common.result_files import ErrorTables, PoseErrors, TrainingCurves, groups_
 
 ONE_COLUMN, TWO_COLUMNS, DPI = 3.5, 7.2, 250  # inches, pixels an inch
 TEXT = 8  # points
-LETTER = 0.062  # inches that a letter of this size takes, about
+LETTER, LINE = 0.062, 0.16  # inches that a letter and a line of this size take, about
 AXES = {"mpjpe": "MPJPE (mm)", "p_mpjpe": "P-MPJPE (mm)", "n_mpjpe": "N-MPJPE (mm)", "mpjve": "MPJVE (mm/frame)",
         "pck": "PCK at 150 mm (%)", "auc": "AUC (%)"}
 USUAL = ("mpjpe", "p_mpjpe", "pck", "auc")  # the metrics that are drawn where no others are asked for
@@ -256,11 +256,16 @@ def _finish(figure, top, path, title, labels, note=None, always=False):
     labels = list(labels)
     if len(labels) == 1 and not always:
         title = f"{title}: {labels[0]}"
-    top.set_title(title + (f"\n({note})" if note else ""), loc="left", fontsize=TEXT)
+    letters = int((figure.get_figwidth() - SAMPLE) / LETTER)  # in a line
+    title = "\n".join([textwrap.fill(title, letters), *([f"({note})"] if note else [])])
+    top.set_title(title, loc="left", fontsize=TEXT)
     if len(labels) > 1 or always:
         handles, labels = top.get_legend_handles_labels()
-        labels = [textwrap.fill(label, int((figure.get_figwidth() - SAMPLE) / LETTER)) for label in labels]
+        labels = [textwrap.fill(label, letters) for label in labels]
         widest = max(map(len, "\n".join(labels).split("\n"))) * LETTER + SAMPLE
+        columns = max(1, min(len(labels), int(figure.get_figwidth() / widest)))
+        lines = -(-len(labels) // columns) * max(label.count("\n") + 1 for label in labels)
+        figure.set_figheight(figure.get_figheight() + LINE * (lines - 1))
         figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize=TEXT, handlelength=2.4,
-                      ncols=max(1, min(len(labels), int(figure.get_figwidth() / widest))))
+                      ncols=columns)
     save_figure(figure, path)
