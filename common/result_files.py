@@ -233,8 +233,9 @@ def _contextpose_run(folder, label):
         of = _json(run.checkpoint(epoch) / runs.METRICS).get("of")
         seeds.add(of.get("seed") if isinstance(of, dict) else None)
     curves = {"3d_valid": {epoch + 1: error for epoch, error in errors.items()}}
+    settings = {name: value for name, value in (run.settings() or {}).items() if name != "logdir"}  # changes no result
     return _checked(folder, TrainingCurves(label, folder, curves, seeds.pop() if len(seeds) == 1 else None,
-                                           run.settings()))
+                                           settings or None))
 
 
 def _checked(path, run):

@@ -84,7 +84,7 @@ def draw_bars(path, title, methods, metrics, spreads=None):
         return False
     bars = len(rows) * len(methods)
     width = ONE_COLUMN if bars <= 10 else TWO_COLUMNS
-    size = next((size for size in NUMBERS if 5 * LETTER * size / TEXT < 0.7 * width / bars), None)
+    size = next((size for size in NUMBERS if 5 * LETTER * size / TEXT < 0.6 * width / bars), None)
     names = [row.replace("_", " ") for row in rows]
     longest = max(map(len, names)) * LETTER
     turned = longest > 0.8 * width / len(rows)

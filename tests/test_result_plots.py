@@ -106,7 +106,7 @@ def test_a_contextpose_run_tells_seed_and_errors_by_epoch(tmp_path):
             (run.checkpoint(epoch) / name).touch()
         write_results(run.checkpoint(epoch), {"mpjpe_mm": 50.0 - epoch, "of": {"seed": 7}},
                       {"keypoints_3d": np.zeros((1, 17, 3)), "indexes": [0]})
-    (run.path / "config.yaml").write_text("title: title\n")
+    (run.path / "config.yaml").write_text("title: title\nlogdir: elsewhere\n")
     read = read_result(run.path, "x")
     assert (read.seed, read.settings, read.curves) == (7, {"title": "title"}, {"3d_valid": {1: 50, 3: 48}})
     with pytest.raises(DataError, match="not of a ContextPose run"):

@@ -63,7 +63,7 @@ class RunFolder:
             yield f"newest weights written to {newest / WEIGHTS}"
         if best is not None:
             yield f"best weights, {errors[best]:.1f} mm, written to {self.checkpoint(best) / WEIGHTS}"
-            yield f"errors of every epoch written to {self.path / CHECKPOINTS}/NNNN/{METRICS}"
+            yield f"errors of the epochs written to {self.path / CHECKPOINTS}/NNNN/{METRICS}"
         yield f"TensorBoard events written to {self.path / LOGS}"
 
     def keep(self, count):
