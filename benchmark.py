@@ -31,7 +31,7 @@ from common.keypoints import H36M_17, H36M_KEPT
 from common.ranger import Ranger
 from common.s_agcn import S_AGCN
 from common.synthetic import make_motion, project_views
-from common.utils import run_script
+from common.utils import progress, run_script
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests"))  # the plain implementations
@@ -302,16 +302,19 @@ def main(args):
         write_json(args.json, [])  # a place that cannot be written shows now, not after minutes
     rows = []
     print(f"{'row':18} {'plain':>10} {'ours':>10} {'ratio':>7}  unit, allocator on both sides, threads")
-    for name in args.only:
+    bar = progress(args.only, desc="measuring", unit="row")
+    for name in bar:
         function, options = ROWS[name]
         row = {"name": name, "allocator": allocator(), "threads": args.threads, **function(args, **options)}
         rows.append(row)
         about = ", ".join([row["unit"], f"{row['allocator']} allocator", f"{row['threads']} threads"]
                           + [row[key] for key in ("note",) if key in row])
         plain, ratio = (f"{row[key]:.2f}" if key in row else "-" for key in ("plain", "ratio"))
+        bar.clear()
         print(f"{name:18} {plain:>10} {row['ours']:10.2f} {ratio:>7}  {about}", flush=True)
     if args.json:
         write_json(args.json, rows)
+        print(f"rows written to {args.json}")
 
 
 if __name__ == "__main__":

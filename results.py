@@ -14,8 +14,11 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from common.flags import OneLineParser
-from common.utils import DataError, UsageError, run_script
+from common.flags import OneLineParser, split_names
+from common.plots import FORMATS
+from common.result_files import read_results
+from common.result_plots import AXES, USUAL, draw_results
+from common.utils import DataError, UsageError, check_place, run_script
 
 
 def get_args():
@@ -52,8 +55,16 @@ def export_flags(parser):
 
 def plot_flags(parser):
     parser.set_defaults(run=plot)
-    parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="errors, curves or results files")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add = parser.add_argument
+    add("results", nargs="+", type=Path, metavar="FILE",
+        help="errors (JSON), results with ground truth, ..._log.csv of a training, the folder of a ContextPose run")
+    add("--output", type=Path, default=Path("output/plots"), metavar="FOLDER",
+        help="the folder of the pictures (default: output/plots)")
+    add("--format", choices=FORMATS, default="png", help="of the pictures (default: png)")
+    add("--labels", metavar="A,B,...", help="names of the files, in their order; runs of one name are one curve with "
+        "its spread (default: the names of files or folders)")
+    add("--metrics", metavar="NAMES", help=f"the bars to draw, of {', '.join(AXES)} (default: {','.join(USUAL)})")
+    add("--debug", action="store_true", help="show the traceback of an error")
 
 
 def compare_flags(parser):
@@ -106,7 +117,15 @@ def _in_frame(prediction, frame, path):
 
 
 def plot(args):
-    raise NotImplementedError
+    metrics = split_names(args.metrics, "--metrics", AXES) if args.metrics else USUAL
+    check_place(args.output / f"picture.{args.format}")
+    results = read_results(args.results, args.labels)
+    drawn = False
+    for path in draw_results(results, args.output, args.format, metrics):
+        print(f"picture written to {path}")
+        drawn = True
+    if not drawn:
+        raise DataError(f"{args.results[0]}: has no {', '.join(metrics)}; ask for other --metrics")
 
 
 def compare(args):

@@ -7,7 +7,7 @@ import numpy as np
 from common.h36m_images import ANNOTATION, read_annotation
 from common.h36m_raw import CAMERAS, SEQUENCES, SUBJECTS, TEST_SUBJECTS, pixel_camera
 from common.keypoints import CONTEXTPOSE_LIMBS
-from common.utils import atomic_path, require
+from common.utils import atomic_path, progress, require
 
 LABELS, LIMB_LENGTHS = "human36m-multiview-labels-GTbboxes.npy", "mean_and_std_limb_length.h5"
 CAMERA_DTYPE = [("R", np.float32, (3, 3)), ("t", np.float32, (3, 1)), ("K", np.float32, (3, 3)),
@@ -52,7 +52,7 @@ def make_labels(images, sequences):
     a row a frame, of `TABLE_DTYPE`: indices into these lists, frame_idx from 0, keypoints (17, 3) in world millimetres
     and ContextPose's order, boxes of the four cameras (a box of zeros: that view is missing).
     """
-    rows = [sequence_rows(images, *names) for names in sequences]
+    rows = [sequence_rows(images, *names) for names in progress(sequences, desc="labels", unit="sequence")]
     table = np.concatenate([np.zeros(0, dtype=TABLE_DTYPE), *rows])
     return {"subject_names": list(SUBJECTS), "camera_names": list(CAMERAS), "action_names": list(SEQUENCES),
             "cameras": make_cameras(), "table": table}

@@ -1,4 +1,5 @@
 """Where Human3.6M's joint positions are: in folders and archives, found and read as people have them."""
+import contextlib
 import gzip
 import os
 import stat
@@ -26,7 +27,7 @@ from common.h36m_names import (
 )
 from common.h36m_positions import READERS
 from common.h36m_raw import AGAIN, LARGEST_FILE, OtherShape, read_positions
-from common.utils import DataError, SuiteError
+from common.utils import DataError, SuiteError, progress_of_bytes
 
 DEEPEST = 8  # folders below the one that is named
 
@@ -111,7 +112,8 @@ def _tar_members(path):
     """Yield (number, TarInfo, open tar) of the members of a `.tgz` or `.tar`, read once from front to back."""
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else open(path, "rb") as stream:
+    with open(path, "rb") as file, progress_of_bytes(file, "read", path.name, path.stat().st_size) as counted, \
+            gzip.open(counted) if packed else contextlib.nullcontext(counted) as stream:
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=Member) as tar:
             for number, member in enumerate(tar):
                 check_member(member, path)

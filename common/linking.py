@@ -5,7 +5,7 @@ last motion leads, relative to the person's scale.
 """
 import numpy as np
 
-from common.utils import require
+from common.utils import progress, require
 
 # Distances between poses are means over their joints, as shares of the person's scale: half the diagonal of its joints,
 # or about half its height.
@@ -165,7 +165,8 @@ def link_people(frame, keypoints, quality):
     linker, labels = Linker(keypoints.shape[1]), np.zeros(len(frame), dtype=np.int64)
     close = _frames_with_close_people(frame, keypoints, scales)
     numbers, starts = np.unique(frame, return_index=True)
-    for number, start, end in zip(numbers.tolist(), starts, [*starts[1:], len(frame)], strict=True):
+    spans = zip(numbers.tolist(), starts, [*starts[1:], len(frame)], strict=True)
+    for number, start, end in progress(spans, total=len(numbers), desc="linking people", unit="frame"):
         now = slice(start, end)
         labels[now] = linker.link(number, keypoints[now], scales[now], quality[now], number in close)
     return labels

@@ -74,6 +74,12 @@ def mean_velocity_error(predicted, target):
     return float(np.linalg.norm(np.diff(predicted, axis=0) - np.diff(target, axis=0), axis=-1).mean())
 
 
+def share_below(errors_mm, thresholds_mm):
+    """Share of errors, of any shape, strictly below each threshold, in percent: (thresholds,)."""
+    errors_mm = np.sort(errors_mm, axis=None)
+    return np.searchsorted(errors_mm, thresholds_mm, side="left") / errors_mm.size * 100
+
+
 def _pck_errors(errors_mm):
     errors_mm = np.asarray(errors_mm)
     if errors_mm.ndim != 2 or errors_mm.shape[1] < PCK_JOINTS:
@@ -86,8 +92,7 @@ def pck_curve(errors_mm, thresholds_mm, joints=range(PCK_JOINTS)):
 
     joints: which of the first 14 to count; every joint of every frame weighs the same.
     """
-    errors_mm = np.sort(_pck_errors(errors_mm)[:, list(joints)], axis=None)
-    return np.searchsorted(errors_mm, thresholds_mm, side="left") / errors_mm.size * 100
+    return share_below(_pck_errors(errors_mm)[:, list(joints)], thresholds_mm)
 
 
 def pck(errors_mm, threshold=150, joints=range(PCK_JOINTS)):

@@ -1,29 +1,69 @@
-"""Plots as PNG files, without a display: a figure, how it is written, and the curves of a training."""
+"""Figures without a display: their style and colours, how they are written, and the curves of a training."""
 from common.utils import atomic_path, require
 
+# Eight hues that colour-blind people tell apart (Paul Tol's "muted" scheme, the light ones darkened for thin lines).
+COLORS = ("#332288", "#CC6677", "#117733", "#4FA8D8", "#AA7700", "#882255", "#44AA99", "#8C8C2B")
+DASHES = ("-", "--", "-.", ":")
+GREY = "#444444"  # of numbers beside what is drawn
+FORMATS = ("png", "svg", "pdf")
+STYLE = {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.4,
+         "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False}
+CURVES = {"3d_train": "training loss", "3d_eval": "training set", "3d_valid": "validation"}  # of a training's table
 
-def new_figure(size):
-    """A matplotlib figure of this size in inches, and its axes."""
-    figure = require("matplotlib.figure", "matplotlib").Figure(figsize=size, dpi=120, layout="constrained")
-    require("matplotlib.backends.backend_agg", "matplotlib").FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+
+def new_figure(size, panels=1, dpi=120, text=10):
+    """A matplotlib figure of this size in inches, and its axes: a list of `panels`, one below another, if several.
+
+    The panels have their x axis in common; text: the size of the letters in points.
+    """
+    with require("matplotlib", "matplotlib").rc_context({**STYLE, "font.size": text, "axes.titlesize": text}):
+        figure = require("matplotlib.figure", "matplotlib").Figure(figsize=size, dpi=dpi, layout="constrained")
+        require("matplotlib.backends.backend_agg", "matplotlib").FigureCanvasAgg(figure)
+        axes = list(figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
+    return figure, axes if panels > 1 else axes[0]
 
 
 def save_figure(figure, path):
-    """Write the figure, atomically."""
-    with atomic_path(path) as temporary:
+    """Write the figure in the format of the suffix, atomically; the text of a PDF stays text."""
+    with require("matplotlib", "matplotlib").rc_context({"pdf.fonttype": 42}), atomic_path(path) as temporary:
         figure.savefig(temporary)
 
 
+def line_style(number):
+    """How the line of this number looks: colours repeat after eight, neighbours differ in dashes, too."""
+    return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
+
+
+def log_scale(axis):
+    """Make the y axis of drawn curves logarithmic where they need it, with plain numbers at 1, 2 and 5 of a decade."""
+    lowest, highest = axis.dataLim.intervaly
+    if not 0 < lowest < highest / 5:
+        return
+    ticker = require("matplotlib.ticker", "matplotlib")
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def whole_epochs(axis):
+    """Name an x axis of epochs, whose ticks are whole numbers."""
+    axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(require("matplotlib.ticker", "matplotlib").MaxNLocator(integer=True, min_n_ticks=1))
+
+
 def draw_training_curves(history, path):
-    """Training, training-set and validation MPJPE in mm over the epochs, as PNG."""
+    """Training, training-set and validation MPJPE in mm over the epochs, as a picture.
+
+    history: a dict per epoch, with `epoch` and those of `CURVES` that were measured.
+    """
     figure, axes = new_figure((6, 4))
-    labels = {"3d_train": "training loss", "3d_eval": "training set", "3d_valid": "validation"}
-    for name, label in labels.items():
+    for i, (name, label) in enumerate(CURVES.items()):
         points = [(row["epoch"], row[name]) for row in history if name in row]
         if points:
-            axes.plot(*zip(*points, strict=True), label=label, marker=".")
-    axes.set(xlabel="epoch", ylabel="MPJPE (mm)", yscale="log")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
+            axes.plot(*zip(*points, strict=True), label=label, marker=".", **line_style(i))
+    log_scale(axes)
+    whole_epochs(axes)
+    axes.set_ylabel("MPJPE (mm)")
+    axes.legend(frameon=False)
     save_figure(figure, path)

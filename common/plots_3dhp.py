@@ -3,12 +3,9 @@ import numpy as np
 
 from common.loss import AUC_THRESHOLDS_MM
 from common.mpi3dhp_dataset import GROUND_TRUTH, JOINT_GROUPS
-from common.plots import new_figure, save_figure
+from common.plots import COLORS, GREY, line_style, new_figure, save_figure
 
-# Eight hues that colour-blind people tell apart (Paul Tol's "muted" scheme); neighbours differ in dashes, too.
-GROUP_COLORS = ("#CC6677", "#332288", "#AA7700", "#117733", "#4FA8D8", "#882255", "#44AA99", "#8C8C2B")
-GROUP_DASHES = ("-", "--")
-BAR_COLORS = {"mpjpe": "#332288", "p_mpjpe": "#44AA99"}
+BAR_COLORS = {"mpjpe": COLORS[0], "p_mpjpe": COLORS[6]}
 BAR_LABELS = {"mpjpe": "MPJPE", "p_mpjpe": "P-MPJPE"}
 
 
@@ -17,11 +14,11 @@ def draw_pck_curves(path, scores):
 
     scores: an `evaluation_3dhp.Scores`; the AUC of every line stands in the legend.
     """
-    figure, axes = _figure((7.5, 5))
+    figure, axes = new_figure((7.5, 5))
     thresholds = np.arange(AUC_THRESHOLDS_MM[0], AUC_THRESHOLDS_MM[-1] + 1)  # mm
     curves, entry = scores.pck_curves(thresholds), scores.entry()
     for i, name in enumerate(JOINT_GROUPS):
-        axes.plot(thresholds, curves[name], color=GROUP_COLORS[i], linestyle=GROUP_DASHES[i % 2], linewidth=1.5,
+        axes.plot(thresholds, curves[name], linewidth=1.5, **line_style(i),
                   label=f"{name}, AUC {entry['groups'][name]['auc']:.1f}")
     axes.plot(thresholds, curves["All"], color="black", linewidth=3, label=f"All, AUC {entry['auc']:.1f}")
     axes.set(xlabel="threshold (mm)", ylabel="PCK (%)", xlim=(0, thresholds[-1]), ylim=(0, 102),
@@ -36,7 +33,7 @@ def draw_joint_errors(path, scores):
 
     scores: an `evaluation_3dhp.Scores`. The pelvis has no MPJPE: it is the root of both poses.
     """
-    figure, axes = _figure((7.5, 7))
+    figure, axes = new_figure((7.5, 7))
     entry = scores.entry()
     rows = {name.replace("_", " "): errors for name, errors in entry["joints"].items()} | {"mean": entry}
     place, height = np.arange(len(rows), dtype=float), 0.38
@@ -44,7 +41,7 @@ def draw_joint_errors(path, scores):
     for side, metric in zip((-1, 1), BAR_LABELS, strict=True):
         bars = axes.barh(place + side * height / 2, [errors[metric] for errors in rows.values()], height,
                          color=BAR_COLORS[metric], label=BAR_LABELS[metric])
-        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=7.5, color="#444444")
+        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=7.5, color=GREY)
     axes.set_yticks(place, list(rows))
     axes.set_xlim(0, 1.1 * max(axes.get_xlim()[1], 1e-3))
     axes.set_ylim(place[-1] + 0.7, place[0] - 0.7)  # the first joint at the top
@@ -57,12 +54,3 @@ def draw_joint_errors(path, scores):
 
 def _title(what, entry):
     return f"MPI-INF-3DHP: {what}, ground truth {GROUND_TRUTH}, {entry['frames']} valid frames"
-
-
-def _figure(size):
-    """A figure of `size` inches and its axes, with a light grid behind what is drawn."""
-    figure, axes = new_figure(size)
-    axes.grid(alpha=0.4, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 
-from common.utils import DataError, atomic_path
+from common.utils import DataError, atomic_path, progress_of_bytes
 
 
 def state_of(path):
@@ -41,7 +41,8 @@ def write(path, settings, quiet=False, **arrays):
 
     Says so, unless `quiet`. WriteError where it cannot be written.
     """
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, settings=np.array(json.dumps(settings)), **arrays)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file, \
+            progress_of_bytes(file, "write", "compressing") as counted:
+        np.savez_compressed(counted, settings=np.array(json.dumps(settings)), **arrays)
     if not quiet:
         print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -1,5 +1,4 @@
 """A training run: epochs, schedule, checkpoints, logs, and continuing exactly where it stopped."""
-import csv
 import math
 import operator
 import time
@@ -10,12 +9,12 @@ import torch
 from common import checkpoint
 from common.engine import EpochProgress, StopSignals, predict_each, train_one_epoch
 from common.loss import joint_errors, mpjpe
-from common.plots import draw_training_curves
+from common.plots import CURVES
 from common.ranger import Ranger, load_released_state
-from common.utils import CheckpointError, Interrupted, atomic_path, require
+from common.training_log import COLUMNS, TrainingLog
+from common.utils import CheckpointError, Interrupted
 
 FINAL_LEARNING_RATE = 1e-5
-COLUMNS = ("epoch", "time", "lr", "3d_train", "3d_eval", "3d_valid")  # of the table; minutes and mm
 BN_MOMENTUM = 0.1, 0.001  # of the first epoch, and towards the last
 SETTINGS_OF_A_RUN = ("epochs", "batch_size", "learning_rate", "lr_schedule", "lr_decay", "lr_decay_large",
                      "large_decay_epoch", "optimizer", "data_augmentation", "reverse_augmentation", "stride",
@@ -80,7 +79,7 @@ class TrainingRun:
     """Trains `model` on `generator` and keeps what is needed to evaluate it and to go on.
 
     Beside the best weights by validation MPJPE the folder gets the state after every epoch (`<stem>_last.bin`),
-    numbered checkpoints, a CSV log, a plot and TensorBoard scalars; `files` (RunFiles) says where.
+    numbered checkpoints and what `log` (TrainingLog) writes; `files` (RunFiles) says where.
     """
 
     def __init__(self, args, files, model, optimizer, generator, processes, train_sequences, test_sequences,
@@ -94,11 +93,7 @@ class TrainingRun:
         self.best, self.best_weights = math.inf, None  # the lowest error so far in mm, and the weights that had it
         self.continued = False  # whether these are the next epochs of a run of ours
         self.progress, self._seconds = EpochProgress(), 0.0
-        # Found missing now, not after the first epoch.
-        if args.export_training_curves:
-            require("matplotlib", "matplotlib")
-        if args.tensorboard:
-            require("tensorboard", "tensorboard")
+        self.log = TrainingLog(args, files)
 
     @property
     def criterion(self):
@@ -119,7 +114,8 @@ class TrainingRun:
                 self._save(self.files.last)
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.progress.batches} batches; continue "
                                   f"with --resume {self.files.last.name}") from None
-        self._finish_logs()
+        if self.processes.is_main:
+            self.log.finish()
         if self.processes.any(stop.requested):
             raise Interrupted(f"stopped after the last epoch; evaluate with --evaluate {self.files.best()[0]}")
 
@@ -167,14 +163,15 @@ class TrainingRun:
         if self.epoch % self.args.checkpoint_frequency == 0:
             self._save(self.files.numbered(self.epoch))
         self._save(self.files.last)
-        self._log(row)
+        if self.processes.is_main:
+            self.log.add(self.history)
 
     def _take_as_best(self, error, weights):
         self.best, self.best_weights = error, {name: value.detach().clone().cpu() for name, value in weights.items()}
 
     def _print(self, row):
         if self.processes.is_main:
-            errors = " ".join(f"{name} {row[name]:.1f}" for name in ("3d_train", "3d_eval", "3d_valid") if name in row)
+            errors = " ".join(f"{name} {row[name]:.1f}" for name in CURVES if name in row)
             print(f"[{row['epoch']}] time {row['time']:.2f} lr {row['lr']:f} {errors}", flush=True)
 
     # ---- checkpoints
@@ -191,7 +188,8 @@ class TrainingRun:
                 print(f"INFO: {path} is of an earlier run: kept as {kept.name}")
             if ours is not None and not self.files.hold(ours):  # resumed in another folder than the run began in
                 self.files.save_best({"epoch": self.epoch, "model_pos": ours})
-        self._write_table()  # a kill may have come between the last state and its line in the table
+            # The table, too: a kill may have come between the last state and its line there.
+            self.log.begin(self._settings() | {"architecture": checkpoint.architecture(self.model)}, self.history)
         self._save(self.files.last)  # a kill in the first epoch goes back to it
 
     def _state(self, processes, with_best):
@@ -204,7 +202,7 @@ class TrainingRun:
             "model_pos": self.model.state_dict(),
             "suite": {
                 "architecture": checkpoint.architecture(self.model),
-                "settings": {name: getattr(self.args, name) for name in SETTINGS_OF_A_RUN},
+                "settings": self._settings(),
                 "history": self.history,
                 "seconds": self._seconds,
                 "processes": processes,
@@ -212,6 +210,9 @@ class TrainingRun:
                 "best": {"error": self.best, "weights": self.best_weights} if with_best else None,
             },
         }
+
+    def _settings(self):
+        return {name: getattr(self.args, name) for name in SETTINGS_OF_A_RUN}
 
     def _save(self, path):
         """Write the state of all processes to `path`; None: as the best weights."""
@@ -297,37 +298,3 @@ class TrainingRun:
             torch.cuda.set_rng_state(own["cuda"], self.processes.device)
         if len(every) == self.processes.world_size:
             self.progress = EpochProgress(**own["progress"])
-
-    # ---- logs
-
-    def _log(self, row):
-        self._write_table()
-        if not self.processes.is_main:
-            return
-        if self.args.tensorboard:
-            writer = self._tensorboard()
-            for name in COLUMNS[2:]:
-                if name in row:
-                    writer.add_scalar(name, row[name], row["epoch"])
-            writer.flush()
-        if self.args.export_training_curves:
-            draw_training_curves(self.history, self.files.path("curves.png"))
-
-    def _write_table(self):
-        if self.processes.is_main:
-            with atomic_path(self.files.path("log.csv")) as temporary, open(temporary, "w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, restval="")
-                writer.writeheader()
-                writer.writerows(self.history)
-
-    def _tensorboard(self):
-        if not hasattr(self, "_writer"):
-            from torch.utils.tensorboard import SummaryWriter
-
-            # Events of epochs that are trained again after a kill are purged.
-            self._writer = SummaryWriter(self.files.folder / "tensorboard" / self.files.stem, purge_step=self.epoch)
-        return self._writer
-
-    def _finish_logs(self):
-        if hasattr(self, "_writer"):
-            self._writer.close()

@@ -132,6 +132,15 @@ def print_notices(notices):
         print(notice if notice.startswith("WARNING") else f"INFO: {notice}")
 
 
+@contextlib.contextmanager
+def progress_of_bytes(file, method, desc, total=None):
+    """Give `file` in a wrapper whose `method`, "read" or "write", moves a bar on by the bytes."""
+    from tqdm.utils import CallbackIOWrapper
+
+    with progress(total=total, desc=desc, unit="B", unit_scale=True, unit_divisor=1000) as bar:
+        yield CallbackIOWrapper(bar.update, file, method)
+
+
 def set_seed(seed):
     """Seed Python, NumPy and torch (all devices)."""
     import torch

@@ -52,7 +52,8 @@ def whole_run(data, tmp_path_factory):
 def test_a_run_learns_and_writes_weights_tables_plots_and_predictions(whole_run, data):
     folder, done = whole_run
     assert {path.name for path in folder.iterdir()} == {
-        BEST, LAST, "3dhp_4_27_log.csv", "3dhp_4_27_curves.png", "mpii_3dhp_evaluation_sequencewise.csv",
+        BEST, LAST, "3dhp_4_27_log.csv", "3dhp_4_27_settings.json", "3dhp_4_27_curves.png",
+        "mpii_3dhp_evaluation_sequencewise.csv",
         "mpii_3dhp_evaluation_activitywise.csv", "mpii_3dhp_evaluation.json", "mpii_3dhp_pck_curves.png",
         "mpii_3dhp_joint_errors.png", "inference_data.mat", "predictions"}
     first, last = checkpoint.load(folder / LAST)["suite"]["history"]

@@ -312,8 +312,8 @@ def test_other_subjects_and_foreign_files_are_refused_until_forced(raw, tmp_path
 @pytest.mark.parametrize("error, seen", [(KeyboardInterrupt(), KeyboardInterrupt),
                                          (OSError(28, "No space left on device"), WriteError)])
 def test_writing_that_is_broken_off_leaves_what_was_there_before(raw, tmp_path, error, seen):
-    def write_half(path, **arrays):
-        path.write_bytes(b"half")
+    def write_half(file, **arrays):
+        file.write(b"half")
         raise error
 
     for earlier in ([], [tmp_path / "data_train_3dhp.npz"]):

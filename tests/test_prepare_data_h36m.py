@@ -272,10 +272,10 @@ def test_an_interrupted_run_leaves_nothing(raw, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_leaves_neither_file(raw, tmp_path, monkeypatch):
-    def write(path, **arrays):
-        if "2d" in path.name:
+    def write(file, **arrays):
+        if "2d" in str(file.name):
             raise OSError(28, "No space left on device")
-        save(path, **arrays)
+        save(file, **arrays)
 
     save = np.savez_compressed
     monkeypatch.setattr("common.prepared.np.savez_compressed", write)

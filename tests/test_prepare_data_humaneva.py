@@ -283,8 +283,8 @@ def test_a_rerun_keeps_the_files_until_the_sources_change_or_it_is_forced(raw, t
 @pytest.mark.parametrize("error, seen", [(KeyboardInterrupt(), KeyboardInterrupt),
                                          (OSError(28, "No space left on device"), WriteError)])
 def test_writing_that_is_broken_off_leaves_nothing_half_written(raw, tmp_path, error, seen):
-    def write_half(path, **arrays):
-        path.write_bytes(b"half")
+    def write_half(file, **arrays):
+        file.write(b"half")
         raise error
 
     with mock.patch.object(np, "savez_compressed", write_half), pytest.raises(seen):

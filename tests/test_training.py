@@ -1,5 +1,6 @@
 """Training runs as processes: they learn, keep what they promise, and continue exactly after any kill."""
 import csv
+import json
 import math
 import os
 import random
@@ -35,7 +36,8 @@ def whole_run(demo_data, tmp_path_factory):
 
 def test_a_run_learns_and_keeps_best_last_numbered_log_and_curves(whole_run):
     folder, done = whole_run
-    others = {"4_gt_9_supervised_epoch_2.bin", "4_gt_9_log.csv", "4_gt_9_curves.png"}
+    others = {"4_gt_9_supervised_epoch_2.bin", "4_gt_9_log.csv", "4_gt_9_settings.json",
+              "4_gt_9_curves.png"}
     assert {LAST, BEST} | others == set(os.listdir(folder))
     rows = list(csv.DictReader(open(folder / "4_gt_9_log.csv")))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -45,11 +47,13 @@ def test_a_run_learns_and_keeps_best_last_numbered_log_and_curves(whole_run):
     assert checkpoint.load(folder / LAST)["epoch"] == 3
     assert "[1] time 0." in done.out and f"3d_valid {valid[0]:.1f}" in done.out
     assert done.err == ""  # no progress bars without a terminal
+    settings = json.loads((folder / "4_gt_9_settings.json").read_text())
+    assert (settings["seed"], settings["keypoints"], settings["architecture"]["channels"]) == (1234, "gt", 4)
+    for file in (BEST, LAST, "4_gt_9_log.csv", "4_gt_9_curves.png"):
+        assert f"written to {folder / file}\n" in done.out
 
 
 def test_the_best_checkpoint_evaluates_to_its_validation_error(whole_run, demo_data, tmp_path):
-    import json
-
     folder, _ = whole_run
     done = run_script(*command(demo_data, folder, "--evaluate", "--json", tmp_path / "a.json"))
     assert done.status == 0, done.err

@@ -47,6 +47,7 @@ def train(args, config, processes):
     say = prepare(args, config, processes)
     if config.dataset.kind != "human36m":
         raise UsageError(NOT_FOR_TRAINING)
+    say("Loading dataset...")
     training = Human36MViews(config, "train", config.train, config.azureroot)
     validation = Human36MViews(config, "val", config.val, config.azureroot)
     model = build_model(config, Path(config.azureroot) / config.train.limb_length_path, processes)
@@ -77,6 +78,9 @@ def train(args, config, processes):
             trainer.resume(found)
         say(f"{run.path}: training on {len(training)} frames, validating on {len(validation)}")
         trainer.train()
+    if processes.is_main:
+        for line in run.places():
+            print(line)
     say(f"{run.path}: {trainer.epoch} epochs done; evaluate with --eval --logdir {run.path}")
 
 
@@ -105,15 +109,16 @@ def load_model(args, config, processes):
     if run is not None and (run.path / LIMBS).is_file():
         limbs = run.path / LIMBS
     model = build_model(config, limbs, processes)
-    load_weights(model, weights)
     if processes.is_main:
-        print(f"weights: {weights}")
+        print(f"weights: {weights}", flush=True)
+    load_weights(model, weights)
     return model, weights
 
 
 def evaluate_weights(args, config, processes):
     """Evaluate: print the report, and write metric.json, results.pkl and results.npz."""
     say, split = prepare(args, config, processes), args.eval_dataset
+    say("Loading dataset...")
     if config.dataset.kind == "human36m":
         dataset = Human36MViews(config, split, config.val, config.azureroot)
     elif split == "train":

@@ -17,7 +17,7 @@ from common.utils import CheckpointError, WriteError, atomic_path, require
 WEIGHTS, STATE, METRICS = "weights.pth", "optimizer.pth", "metric.json"
 HEADLINE = "mpjpe_mm"  # in the metrics: what the best checkpoint is chosen by
 LONGEST_TITLE = 150
-CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
+CONFIG, CHECKPOINTS, LOGS = "config.yaml", "checkpoints", "tensorboard"
 LIMBS = "mean_and_std_limb_length.h5"  # what the network was built with: evaluation elsewhere needs it
 
 
@@ -54,6 +54,17 @@ class RunFolder:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not validated, or damaged since
                 found[epoch] = float(json.loads((self.checkpoint(epoch) / METRICS).read_text())[HEADLINE])
         return found
+
+    def places(self):
+        """Lines that say where the run's newest and best weights, their errors and its logs lie."""
+        errors, newest = self.errors(), self.newest()
+        best = min(errors, key=errors.get, default=None)
+        if newest is not None:
+            yield f"newest weights written to {newest / WEIGHTS}"
+        if best is not None:
+            yield f"best weights, {errors[best]:.1f} mm, written to {self.checkpoint(best) / WEIGHTS}"
+            yield f"errors of the epochs written to {self.path / CHECKPOINTS}/NNNN/{METRICS}"
+        yield f"TensorBoard events written to {self.path / LOGS}"
 
     def keep(self, count):
         """Remove checkpoints but the last `count` and the one with the lowest error."""

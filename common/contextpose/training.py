@@ -17,7 +17,7 @@ from common.contextpose.inference import evaluate
 from common.contextpose.loss import heatmap_loss, training_loss
 from common.contextpose.optimisers import Schedule, check_moments, make_optimizers
 from common.contextpose.pictures import training_pictures
-from common.contextpose.runs import METRICS, STATE, WEIGHTS
+from common.contextpose.runs import LOGS, METRICS, STATE, WEIGHTS
 from common.engine import StopSignals, autocast
 from common.utils import CheckpointError, Interrupted, SuiteError, progress, require
 
@@ -220,7 +220,8 @@ class Trainer:
         """Evaluate on the validation data and write the results beside the newest checkpoint."""
         metrics, arrays, _ = evaluate(self.model, self.validation, self.processes, self.options.amp, stop, "validating")
         if self.processes.is_main:
-            write_results(self.run.checkpoint(self.epoch - 1), metrics, arrays)
+            of = {"split": "val", "seed": self.options.seed}  # results.py plot tells seeds from other settings by it
+            write_results(self.run.checkpoint(self.epoch - 1), metrics | {"of": of}, arrays)
         return metrics
 
     def _validate_unmeasured(self, stop):
@@ -250,7 +251,7 @@ class Trainer:
             from torch.utils.tensorboard import SummaryWriter
 
             # What a killed run logged after its last checkpoint is logged again.
-            self._writer = SummaryWriter(self.run.path / "tensorboard", purge_step=self._number())
+            self._writer = SummaryWriter(self.run.path / LOGS, purge_step=self._number())
         return self._writer
 
     # ---- checkpoints
