@@ -62,8 +62,8 @@ def get_args(argv=None):
     own.add_argument("--causal", action=argparse.BooleanOptionalAction, default=None, help="the network is causal")
     own.add_argument("--pose-sequence", action=argparse.BooleanOptionalAction, default=None,
                      help="the full model or not: the weights tell, and what they do not is refused")
-    own.add_argument("--refine", action="store_true", help="on mpi_inf_3dhp: with the refinement, the file refine_*.pth "
-                     "beside it")
+    own.add_argument("--refine", action="store_true", help="on mpi_inf_3dhp: with the refinement, in a "
+                     "refine_*.pth beside it")
     other = parser.add_argument_group("ContextPose")
     other.add_argument("--config", metavar="YAML", help="its settings, as of run_contextpose.py")
     other.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
