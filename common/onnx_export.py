@@ -125,18 +125,23 @@ def _first_line(error):
 
 
 def _finish(model, exportable, exporter):
-    """Name the free dimensions, put in the metadata, and take out what the exporters note of the source code."""
+    """Name the free dimensions, tell the others, put in the metadata, and take out notes on the source code."""
     for node in model.graph.node:
         for note in ("doc_string", "metadata_props"):
             if note in node.DESCRIPTOR.fields_by_name:
                 node.ClearField(note)
-    for value in [*model.graph.input, *model.graph.output]:
+    inputs = exportable.cases[0][1]
+    with torch.no_grad():
+        shapes = [tensor.shape for tensor in (*inputs, *exportable.reference(*inputs))]
+    for value, shape in zip([*model.graph.input, *model.graph.output], shapes, strict=True):
         if "metadata_props" in value.DESCRIPTOR.fields_by_name:
             value.ClearField("metadata_props")
         labels = {**exportable.inputs, **exportable.outputs}[value.name]
-        for dimension, label in zip(value.type.tensor_type.shape.dim, labels, strict=True):
+        for dimension, label, size in zip(value.type.tensor_type.shape.dim, labels, shape, strict=True):
             if label:
                 dimension.dim_param = label
+            else:
+                dimension.dim_value = size
     del model.metadata_props[:]
     told = {"format": FORMAT, "version": VERSION, "exported_by": f"torch {torch.__version__}, {exporter}",
             **exportable.metadata}
