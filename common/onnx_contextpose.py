@@ -74,31 +74,37 @@ def exportable(model, weights):
     views = ("batch", "views", None, None)
     cases = [(f"noise, batch {batch}, views {count}", _noise(settings.image_shape, batch, count))
              for batch, count in CASES]
-    cases.append(("a demo person, batch 1, views 2", demo_views(settings.image_shape, 2)))
+    cases.append(("a demo person, batch 1, views 1", (picture(settings.image_shape), *scene(settings.image_shape, 1))))
     return Exportable(module, {"images": (*views, None), "projections": views, "pelvis": ("batch", None)},
                       {"keypoints_3d": ("batch", None, None), "heatmaps": (*views, None)},
                       {"keypoints_3d": "mm", "heatmaps": ""}, cases, module, metadata)
 
 
 def _noise(shape, batch, views):
-    images, projections, pelvis = demo_views(shape, views)
-    return (torch.randn(batch, *images.shape[1:]), projections.expand(batch, -1, -1, -1),
+    projections, pelvis = scene(shape, views)
+    return (torch.randn(batch, views, 3, *shape), projections.expand(batch, -1, -1, -1),
             pelvis + 100 * torch.randn(batch, 3))
 
 
-def demo_views(shape, views):
-    """A demo person seen by cameras of Human3.6M: images (1, V, 3, H, W), projections (1, V, 3, 4), pelvis (1, 3).
+def scene(shape, views):
+    """Cameras of Human3.6M and a demo person before them: projections (1, V, 3, 4), pelvis (1, 3) in world mm.
 
-    shape: (height, width) that the pictures are resized to.
+    shape: (height, width) that their pictures are resized to.
     """
-    pose = demo_positions(SUBJECT, SEQUENCE, 1)[0]  # (32, 3) world mm
-    images, projections = [], []
-    for name in CAMERAS[:views]:
-        image, camera = render_background(SUBJECT, name).copy(), pixel_camera(name, SUBJECT)
-        render_person(image, pose, SUBJECT, name)
-        small = nn.functional.interpolate(normalised(torch.from_numpy(image))[None], size=tuple(shape), mode="bilinear")
-        projection = torch.from_numpy(camera["K"] @ np.c_[camera["R"], camera["t"]]).float()
-        images.append(small[0])
-        projections.append(scale_projections(projection, shape[1] / image.shape[1], shape[0] / image.shape[0]))
-    pelvis = torch.from_numpy(np.asarray(pose[CONTEXTPOSE_17_FROM_H36M_32[CONTEXTPOSE_PELVIS]], np.float32))
-    return torch.stack(images)[None], torch.stack(projections)[None], pelvis[None]
+    cameras = [pixel_camera(name, SUBJECT) for name in CAMERAS[:views]]
+    projections = [scale_projections(torch.from_numpy(camera["K"] @ np.c_[camera["R"], camera["t"]]).float(),
+                                     shape[1] / camera["size"][0], shape[0] / camera["size"][1]) for camera in cameras]
+    pelvis = _person()[CONTEXTPOSE_17_FROM_H36M_32[CONTEXTPOSE_PELVIS]]
+    return torch.stack(projections)[None], torch.from_numpy(pelvis)[None]
+
+
+def picture(shape):
+    """The person of `scene`, seen by its first camera: (1, 1, 3, H, W), as the network takes images."""
+    image = render_background(SUBJECT, CAMERAS[0]).copy()
+    render_person(image, _person(), SUBJECT, CAMERAS[0])
+    image = normalised(torch.from_numpy(image))[None]  # (1, 3, height, width)
+    return nn.functional.interpolate(image, size=tuple(shape), mode="bilinear")[None]
+
+
+def _person():
+    return demo_positions(SUBJECT, SEQUENCE, 1)[0].astype(np.float32)  # (32, 3) world mm
