@@ -60,10 +60,8 @@ def metadata(path):
 
 VARIANTS = {  # name: (joints in, joints out, filter widths, settings, flags)
     "h36m_5": (17, 17, [3, 5], {}, ["-arc", "3,5"]),
-    "h36m_causal": (17, 17, [3, 3], {"causal": True}, ["--causal"]),
     "full": (17, 17, [3, 3], {"pose_sequence": True, "causal": True}, ["--causal", "--pose-sequence"]),
     "body25": (25, 17, [3, 3], {"input_layout": "body25"}, ["-k", "body25"]),
-    "mpii": (16, 17, [3], {"input_layout": "mpii"}, ["-k", "mpii"]),
     "he13": (17, 15, [3, 3], {"dataset": "humaneva15_he13"}, ["-d", "humaneva15_he13"]),
     "humaneva20": (20, 20, [3], {"dataset": "humaneva20"}, []),
     "no_refine_4_351": (17, 17, [3, 9, 13], {"dataset": "mpi_inf_3dhp", "pose_sequence": True}, []),
