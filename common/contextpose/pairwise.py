@@ -117,7 +117,8 @@ def convolve(x, kernel):
 def _composed_sum(planes, kernel):
     """What `_Convolution` computes, in ordinary operations only, without the memory that they share: for export."""
     e, n, _, _ = kernel.shape
-    apart = torch.arange(n)[:, None] - torch.arange(n) + n - 1  # (j, j') -> where the table has their distance
+    number = torch.arange(n, device=kernel.device)
+    apart = number[:, None] - number + n - 1  # (j, j') -> where the table has their distance
     rows, columns = apart[:, None, :, None], apart[None, :, None, :]
     result = 0
     for offset in range(n):
