@@ -31,7 +31,7 @@ from common.keypoints import H36M_17, H36M_KEPT
 from common.ranger import Ranger
 from common.s_agcn import S_AGCN
 from common.synthetic import make_motion, project_views
-from common.utils import progress, run_script
+from common.utils import DependencyError, progress, run_script
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests"))  # the plain implementations
@@ -78,6 +78,31 @@ def _train_step(network, x, target, autocast):
         loss.backward()
         optimizer.step()
     return step
+
+
+def measure_onnx(args):
+    """GLA-GCN for prediction: ONNX Runtime on the file of export_onnx.py, as the plain side, and ours in torch."""
+    from common import checkpoint
+    from common.onnx_export import check_installed, write_onnx
+    from common.onnx_lifting import exportable
+
+    check_installed("torchscript")
+    import onnxruntime
+
+    widths, channels, batch = ([3, 3], 16, 4) if args.quick else ([3] * 5, 96, 16)
+    torch.manual_seed(0)
+    network = S_AGCN(17, 2, 17, widths, channels=channels).eval()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = args.threads
+    with tempfile.TemporaryDirectory() as folder:
+        weights, path = Path(folder) / "weights.bin", Path(folder) / "lifter.onnx"
+        checkpoint.save(weights, network.state_dict())
+        write_onnx(path, exportable(network, weights), say=lambda line: None)
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    x = torch.randn(batch, network.receptive_field(), 17, 2)
+    row = paired(lambda: session.run(None, {"keypoints_2d": x.numpy()}), _prediction(network, x, False), args.repeats,
+                 per=batch)
+    return row | {"note": f"plain is onnxruntime {onnxruntime.__version__}"}
 
 
 def paired(plain, ours, repeats, per=1):
@@ -267,7 +292,7 @@ def peak_gigabytes():
 
 # name: (function, its arguments)
 ROWS = {"windows": (measure_windows, {}), "memory": (measure_memory, {}), "render": (measure_render, {}),
-        "own-video": (measure_own_video, {}),
+        "own-video": (measure_own_video, {}), "onnx": (measure_onnx, {}),
         "attention-forward": (measure_attention, {"train": False}),
         "attention-train": (measure_attention, {"train": True}),
         "attention-memory": (measure_attention_memory, {})} | {
@@ -305,7 +330,12 @@ def main(args):
     bar = progress(args.only, desc="measuring", unit="row")
     for name in bar:
         function, options = ROWS[name]
-        row = {"name": name, "allocator": allocator(), "threads": args.threads, **function(args, **options)}
+        try:
+            measured = function(args, **options)
+        except DependencyError as error:
+            print(f"{name:18} skipped: {error}", flush=True)
+            continue
+        row = {"name": name, "allocator": allocator(), "threads": args.threads, **measured}
         rows.append(row)
         about = ", ".join([row["unit"], f"{row['allocator']} allocator", f"{row['threads']} threads"]
                           + [row[key] for key in ("note",) if key in row])

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from common.arguments import (
+    WIDTHS_3DHP,
     check_training_args,
     checkpoint_flags,
     machine_flags,
@@ -25,7 +26,6 @@ from common.arguments import (
 from common.flags import SWITCH, natural, positive_float
 from common.utils import UsageError, run_script
 
-WIDTHS = {27: [3, 3, 3], 81: [3, 3, 3, 3], 243: [3, 3, 3, 3, 3], 351: [3, 9, 13]}
 FOLDERS = "data/s-agcn", "data"
 FOR_PREDICTIONS = {"predictions", "root_path", "dataset", "keypoints", "results", "checkpoint", "json", "debug",
                    "local_rank"}
@@ -73,7 +73,8 @@ def reload_flags(add):
 
 
 def architecture_flags(add):
-    add("--frames", type=int, default=351, choices=WIDTHS, help="frames of a window: filter widths 3,3,3 to 3,9,13")
+    add("--frames", type=int, default=351, choices=WIDTHS_3DHP,
+        help="frames of a window: filter widths 3,3,3 to 3,9,13")
     add("--layers", type=natural, default=None, metavar="N", help="number of filter widths; it follows from --frames")
 
 
@@ -97,7 +98,7 @@ def check(args):
             args.actions != "*",
         "--crop_uv does not apply: the npz files hold no boxes to crop to; leave it at 0": args.crop_uv != 0,
         f"--layers {args.layers} does not apply: --frames {args.frames} has the filter widths "
-        f"{','.join(map(str, WIDTHS[args.frames]))}": args.layers not in (None, len(WIDTHS[args.frames])),
+        f"{','.join(map(str, WIDTHS_3DHP[args.frames]))}": args.layers not in (None, len(WIDTHS_3DHP[args.frames])),
         "--train and --evaluate exclude each other": args.train and args.evaluate is not None,
         "--test 0 leaves nothing to do without a training":
             not args.test and (args.train is False or args.evaluate is not None),
@@ -123,7 +124,7 @@ def check(args):
         args.evaluate = ""
     args.no_eval |= not args.test
     args.actions, args.subjects_train = None, None
-    args.architecture = WIDTHS[args.frames]
+    args.architecture = WIDTHS_3DHP[args.frames]
     if args.root_path is None:
         args.root_path = next((folder for folder in FOLDERS if any(Path(folder).glob("data_*_3dhp.npz"))), FOLDERS[0])
     return args

@@ -28,6 +28,9 @@ USUAL_SUBJECTS = {"h36m": _H36M_SUBJECTS, "demo": _H36M_SUBJECTS, "humaneva15": 
 USUAL_CHECKPOINTS = {"h36m": "checkpoint/h36m", "custom": "checkpoint/h36m", "demo": "output",
                      "humaneva15": "checkpoint/humaneva", "humaneva20": "checkpoint/humaneva"}
 
+# Frames of a window: the filter widths of the networks on MPI-INF-3DHP.
+WIDTHS_3DHP = {27: [3, 3, 3], 81: [3, 3, 3, 3], 243: [3, 3, 3, 3, 3], 351: [3, 9, 13]}
+
 
 def make_parser(description, groups):
     """A parser of groups {title: functions that add their flags with the `add_argument` they are given}."""

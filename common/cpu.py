@@ -12,6 +12,11 @@ import torch
 BLOCK_NUMBERS = 2000 * 17 * 96
 
 
+def is_traced():
+    """Whether operations are being recorded, to be compiled or exported: only ordinary ones can be."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def blocks(windows, numbers, sharers=1):
     """Slices of a batch of `windows`, each of which has tensors of `numbers` numbers.
 

@@ -189,12 +189,22 @@ def model_of(path, input_layout=None, widths=None, causal=None):
             shapes["joints"] != LAYOUTS["h36m"].num_joints() or shapes["widths"] > MOST_WIDTHS:
         raise CheckpointError(f"{path}: is no GLA-GCN on Human3.6M's 17 joints; train or get one with run_s-agcn.py -d "
                               "h36m")
+    return network_of(path, loaded, "h36m", None if input_layout == "h36m" else input_layout, widths, causal)
+
+
+def network_of(path, loaded, dataset, input_layout=None, widths=None, causal=None):
+    """The network on a dataset's graph that a loaded checkpoint, one that `describe` knows, is of, with its weights.
+
+    input_layout: the 2D joints that it is to map; None: those of the graph. widths, causal: see `model_of`.
+    """
+    shapes = checkpoint.describe(checkpoint.model_state(loaded, path))
+    said = checkpoint.said_architecture(loaded)
     widths = widths_of(path, shapes, said) if widths is None else widths
-    layout = None if input_layout == "h36m" else input_layout
+    joints_in = LAYOUTS[input_layout].num_joints() if input_layout else shapes["joints"]
     try:
-        model = S_AGCN(LAYOUTS[layout or "h36m"].num_joints(), 2, shapes["joints"], widths,
+        model = S_AGCN(joints_in, 2, shapes["joints"], widths, dataset=dataset,
                        causal=bool(said.get("causal", False) if causal is None else causal),
-                       channels=shapes["channels"], pose_sequence=shapes["pose_sequence"], input_layout=layout)
+                       channels=shapes["channels"], pose_sequence=shapes["pose_sequence"], input_layout=input_layout)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: builds no network ({error}); get it again from its author") from None
     checkpoint.load_into(model, loaded, path)

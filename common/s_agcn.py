@@ -14,7 +14,7 @@ from torch import nn
 from common.agcn import IndividuallyConnected, Unit
 from common.agcn_inference import predict
 from common.agcn_training import Workspaces, train_forward
-from common.cpu import arithmetic_dtype
+from common.cpu import arithmetic_dtype, is_traced
 from common.graph import LAYOUT_OF, adjacency, num_joints
 from common.keypoints import LAYOUT_MAPS, LAYOUTS, layout_matrix
 
@@ -101,7 +101,7 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
 
     def _is_ordinary(self, x):
         """Whether this is plain prediction or training on a CPU, for which there are faster ways to the same result."""
-        if not self.fast or x.device.type != "cpu" or x.requires_grad or not len(x) or _is_traced():
+        if is_traced() or not self.fast or x.device.type != "cpu" or x.requires_grad or not len(x):
             return False
         return self.training == torch.is_grad_enabled() and not any(
             module.training != self.training or module._forward_hooks or module._forward_pre_hooks
@@ -147,10 +147,6 @@ class S_AGCN(nn.Module):  # noqa: N801 - the name users know
     def target(self, x):
         """Final features (B, C, J, 1) -> pose (B, 1, J, 3)."""
         return self.target_fc(x) if self.pose_sequence else self.fc(x.mean(dim=3)).transpose(1, 2).unsqueeze(1)
-
-
-def _is_traced():
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def _input_layout(dataset, joints_in, joints_out, name):

@@ -9,7 +9,7 @@ FACE = {"eye": (-0.12, 0.24, 0.30), "ear": (-0.75, 0.55, 0.20)}
 NOSE_FORWARD = 0.25  # from Human3.6M's neck joint, which lies towards the nose
 TOP_UP = 0.35  # from the head joint
 TOES_APART = 0.35  # the small toe from the big one, as a share of the length from the ball to the toes
-OTHER_NAMES = {"neck": "thorax", "hip": "hip"}  # what detectors call neck is Human3.6M's thorax
+OTHER_NAMES = {"neck": "thorax", "pelvis": "hip"}  # what detectors call neck is Human3.6M's thorax
 
 
 def _unit(vectors):
@@ -17,7 +17,12 @@ def _unit(vectors):
 
 
 def detector_joints(positions, layout):
-    """The joints of a layout in common.keypoints.LAYOUTS out of the demo people's: (F, 32, 3) metres -> (F, J, 3).
+    """The joints of a layout in common.keypoints.LAYOUTS out of the demo people's: (F, 32, 3) metres -> (F, J, 3)."""
+    return named_joints(positions, LAYOUTS[layout].names())
+
+
+def named_joints(positions, names):
+    """The joints of these names out of the demo people's: (F, 32, 3) metres -> (F, J, 3).
 
     Joints of the same name are the same points; eyes, ears and feet follow the head and the ankles.
     """
@@ -37,5 +42,4 @@ def detector_joints(positions, layout):
         outwards = sign * np.cross([0, 0, 1], toe - ball)
         points |= {f"{side}_big_toe": toe, f"{side}_small_toe": toe + TOES_APART * outwards,
                    f"{side}_heel": ball + 1.3 * (ankle - ball) * [1, 1, 0]}
-    names = LAYOUTS[layout].names()
     return np.stack([points[name] if name in points else own[OTHER_NAMES.get(name, name)] for name in names], axis=1)

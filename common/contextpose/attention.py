@@ -74,7 +74,7 @@ class AttentionConv3D(nn.Module):
         weights = torch.stack([conv.weight.flatten(1) for conv in self.convlist]).to(x.dtype)
         weights = weights.unflatten(2, (JOINTS, self.channels))  # (17 takers, C_out, 17 givers, C)
         features = values + self._from_strangers(values, attention, weights)
-        for part in self._from_limbs(values, logits, weights, shape[0]):
+        for part in self._from_limbs(values, logits, weights, int(shape[0])):
             features = features + part
         return features.reshape(b, JOINTS * self.channels, *shape), attention
 

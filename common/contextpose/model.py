@@ -83,9 +83,9 @@ class ContextPose(nn.Module):
         """
         _check_shapes(images, projections, pelvis)
         settings = self.config.model.volume_net
-        b, v, _, height, width = images.shape
+        b, _, _, height, width = images.shape
         heatmaps, features, *confidences = self.backbone(images.flatten(0, 1))  # (BV, 17, h, w), (BV, 256, h, w)
-        features = self.process_features(features).unflatten(0, (b, v))  # (B, V, 32, h, w)
+        features = self._by_view(self.process_features(features), b)  # (B, V, 32, h, w)
 
         # World coordinates are wanted to fractions of a mm: at least float32, whatever the network computes in.
         pelvis = pelvis.to(device=images.device, dtype=torch.promote_types(images.dtype, torch.float32))
@@ -95,10 +95,15 @@ class ContextPose(nn.Module):
         projections = scale_projections(projections.to(pelvis), features.shape[4] / width, features.shape[3] / height)
         views = unproject(features, projections, points)  # (B, V, 32, n, n, n)
         volume = aggregate(views, settings.volume_aggregation_method,
-                           confidences[0].unflatten(0, (b, v)) if confidences else None)
+                           self._by_view(confidences[0], b) if confidences else None)
         scores, attention = self.volume_net(volume.to(features.dtype))  # (B, 17, n, n, n), (B, 17, (n/4)^3)
         joints, volumes = soft_argmax(scores, points, settings.volume_multiplier, settings.volume_softmax)
-        return ContextPoseOutput(joints, volumes, points, attention, heatmaps.unflatten(0, (b, v)))
+        return ContextPoseOutput(joints, volumes, points, attention, self._by_view(heatmaps, b))
+
+    @staticmethod
+    def _by_view(x, samples):
+        """(BV, ...) -> (B, V, ...), whatever B and V are when it runs: an export would keep those of `unflatten`."""
+        return x.reshape(samples, -1, *x.shape[1:])
 
 
 def _check_shapes(images, projections, pelvis):

@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from common.cpu import is_traced
 
 # G is exp(GAIN) at its maximum and K is 1: no denominator is below exp(GAIN - range of log K). Within these ranges all
 # that underflows (below 1e-38, 1e-308) is too little for any denominator to feel, and gradients do not overflow.
@@ -86,7 +89,7 @@ def context_averages(logits, values, group, limbs, step):
     logits, values = logits.to(group.kernel), values.to(group.kernel)
     # exp(logits - largest + GAIN), as a square: adding GAIN to small differences would round them.
     weights = (0.5 * (logits - logits.amax(-1, keepdim=True).detach())).exp().mul(math.exp(GAIN / 2)).square()
-    weights = torch.nn.functional.threshold(weights, torch.finfo(weights.dtype).tiny, 0)  # denormal numbers are slow
+    weights = weights.masked_fill(weights <= torch.finfo(weights.dtype).tiny, 0)  # denormal numbers are slow
     weights = weights.unsqueeze(3)
     sums = convolve(torch.cat([weights, weights * values], dim=3), group.kernel)
     denominator, numerator = sums[:, :, :, :1], sums[:, :, :, 1:]
@@ -102,10 +105,30 @@ def convolve(x, kernel):
     """x (B, E, 2, C, n^3) convolved with the kernel (E, n, 2n - 1, 2n - 1) of each limb, zero outside the cube."""
     (b, e, ends, c, _), n = x.shape, kernel.shape[1]
     planes = x.reshape(b, e, ends, c, n, n * n).permute(1, 4, 0, 2, 3, 5).reshape(e, n, b * ends * c, n * n)
-    step = max(1, BLOCK_NUMBERS // n ** 4)
-    sums = [_Convolution.apply(planes[i : i + step], kernel[i : i + step]) for i in range(0, e, step)]
-    sums = torch.cat(sums) if len(sums) > 1 else sums[0]
+    if is_traced():
+        sums = _composed_sum(planes, kernel)
+    else:
+        step = max(1, BLOCK_NUMBERS // n ** 4)
+        sums = [_Convolution.apply(planes[i : i + step], kernel[i : i + step]) for i in range(0, e, step)]
+        sums = torch.cat(sums) if len(sums) > 1 else sums[0]
     return sums.reshape(e, n, b, ends, c, n * n).permute(2, 0, 3, 4, 1, 5).reshape(x.shape)
+
+
+def _composed_sum(planes, kernel):
+    """What `_Convolution` computes, in ordinary operations only, without the memory that they share: for export."""
+    e, n, _, _ = kernel.shape
+    number = torch.arange(n, device=kernel.device)
+    apart = number[:, None] - number + n - 1  # (j, j') -> where the table has their distance
+    rows, columns = apart[:, None, :, None], apart[None, :, None, :]
+    result = 0
+    for offset in range(n):
+        block = kernel[:, offset][:, rows, columns].reshape(e, 1, n * n, n * n)
+        both = planes
+        if offset:
+            both = (functional.pad(planes[:, offset:], (0, 0, 0, 0, 0, offset))
+                    + functional.pad(planes[:, : n - offset], (0, 0, 0, 0, offset, 0)))
+        result = result + both @ block
+    return result
 
 
 class _Convolution(torch.autograd.Function):

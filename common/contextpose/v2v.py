@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from common.contextpose.attention import JOINTS, AttentionConv3D
+from common.cpu import is_traced
 
 __all__ = ["AttentionConv3D", "V2VNet"]
 SHALLOW, MIDDLE, DEEP = JOINTS, 2 * JOINTS, 3 * JOINTS  # channels at full size, after the front, below
@@ -119,7 +120,8 @@ class V2VNet(nn.Module):
         if x.dim() != 5 or x.shape[1:] != (self.in_channels, side, side, side) or side % 4 or side < 8:
             raise ValueError(f"the volume network needs (B, {self.in_channels}, n, n, n), n = 8, 12, 16, ..., "
                              f"got {tuple(x.shape)}")
-        if x.device.type == "cpu":  # 3D convolutions are about three times faster with channels last there
+        if x.device.type == "cpu" and not is_traced():
+            # 3D convolutions are about three times faster with channels last there.
             x = x.contiguous(memory_format=torch.channels_last_3d)
         x, attention = self.encoder_decoder(self.front_layers(x))
         return self.output_layer(x), attention
