@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 .venv/ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-dev.txt
 	touch $@
 
 # Train, evaluate and render on demo people: what comes out lies in output/.
