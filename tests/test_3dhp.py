@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, assert_same_weights, run_script, start
+from conftest import GOLDEN, assert_same_weights, made_once, run_script, start
 
 from common import checkpoint
 from common.mpi3dhp_dataset import TEST_SEQUENCES, load_test
@@ -28,13 +28,13 @@ def torchrun(processes, port, *more):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A folder with the npz files of demo people, of two to train with, made from their raw files."""
-    folder = tmp_path_factory.mktemp("3dhp")
-    raw = run_script("prepare_data_demo.py", "--raw", "3dhp", "--output", folder / "raw", "--frames", 24)
-    assert raw.status == 0, raw.err
-    done = run_script("prepare_data_3dhp.py", "--source", folder / "raw", "--output", folder,
-                      "--subjects", "S1,S2")
-    assert done.status == 0, done.err
-    return folder
+    def make(folder):
+        raw = run_script("prepare_data_demo.py", "--raw", "3dhp", "--output", folder / "raw", "--frames", 24)
+        assert raw.status == 0, raw.err
+        done = run_script("prepare_data_3dhp.py", "--source", folder / "raw", "--output", folder, "--subjects", "S1,S2")
+        assert done.status == 0, done.err
+
+    return made_once(tmp_path_factory, "3dhp", make)
 
 
 def command(data, folder, *more):
@@ -43,15 +43,18 @@ def command(data, folder, *more):
 
 @pytest.fixture(scope="module")
 def whole_run(data, tmp_path_factory):
-    """The folder and the output of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    done = run_script(*command(data, folder))
-    assert done.status == 0, done.err
-    return folder, done
+    """The folder and the standard output of a run that nothing interrupted."""
+    def make(folder):
+        done = run_script(*command(data, folder / "run"))
+        assert done.status == 0, done.err
+        (folder / "out").write_text(done.out)
+
+    folder = made_once(tmp_path_factory, "3dhp_whole", make)
+    return folder / "run", (folder / "out").read_text()
 
 
 def test_a_run_learns_and_writes_weights_tables_plots_and_predictions(whole_run, data):
-    folder, done = whole_run
+    folder, out = whole_run
     assert {path.name for path in folder.iterdir()} == {
         BEST, LAST, "3dhp_4_27_log.csv", "3dhp_4_27_curves.png", "mpii_3dhp_evaluation_sequencewise.csv",
         "mpii_3dhp_evaluation_activitywise.csv", "mpii_3dhp_evaluation.json", "mpii_3dhp_pck_curves.png",
@@ -62,7 +65,7 @@ def test_a_run_learns_and_writes_weights_tables_plots_and_predictions(whole_run,
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     assert weights["target_fc.weight"].shape == (17, 4, 3)  # an individual layer for every joint
     frames = sum(len(sequence.scored_frames()) for sequence in load_test(data))
-    assert f"ground truth univ_annot3, valid frames only, {frames} frames" in done.out
+    assert f"ground truth univ_annot3, valid frames only, {frames} frames" in out
 
 
 def test_the_same_figures_with_one_two_and_three_processes_and_by_the_papers_command_line(whole_run, data, tmp_path):
