@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN = .venv/bin
 # Idle threads sleep instead of spinning: two processes on two cores do not slow each other down a hundredfold.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Of what pip installs only what is imported is compiled, once: that takes a third of the time, if it may be kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo demo-video demo-3dhp demo-contextpose test lint bench clean
 

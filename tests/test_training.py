@@ -21,7 +21,7 @@ LAST, BEST = "4_gt_9_last.bin", "4_gt_9_supervised.bin"
 
 def command(demo_data, folder, *more):
     return ["run_s-agcn.py", "-d", "demo", "--data-dir", demo_data, "-str", "S1", "-ste", "S9", "-c", folder,
-            "-e", "3", "-da", *TINY, "--stride", "2", *more]
+            "-e", "3", "-da", *TINY, "-b", "48", "--stride", "2", *more]
 
 
 @pytest.fixture(scope="module")
