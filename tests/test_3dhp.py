@@ -1,4 +1,5 @@
 """MPI-INF-3DHP from raw files to tables: the script as a process, one or several, killed and started again."""
+import functools
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, assert_same_weights, run_script, start
+from conftest import GOLDEN, assert_same_weights, made_once, run_script, start
 
 from common import checkpoint
 from common.export import read_prediction
@@ -27,13 +28,14 @@ def torchrun(processes, port, *more):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder with the npz files of demo people, made from their raw files."""
-    folder = tmp_path_factory.mktemp("3dhp")
-    raw = run_script("prepare_data_demo.py", "--raw", "3dhp", "--output", folder / "raw", "--frames", 24)
-    assert raw.status == 0, raw.err
-    done = run_script("prepare_data_3dhp.py", "--source", folder / "raw", "--output", folder)
-    assert done.status == 0, done.err
-    return folder
+    """A folder with the npz files of demo people, of two to train with, made from their raw files."""
+    def make(folder):
+        raw = run_script("prepare_data_demo.py", "--raw", "3dhp", "--output", folder / "raw", "--frames", 24)
+        assert raw.status == 0, raw.err
+        done = run_script("prepare_data_3dhp.py", "--source", folder / "raw", "--output", folder, "--subjects", "S1,S2")
+        assert done.status == 0, done.err
+
+    return made_once(tmp_path_factory, "3dhp", make)
 
 
 def command(data, folder, *more):
@@ -42,15 +44,18 @@ def command(data, folder, *more):
 
 @pytest.fixture(scope="module")
 def whole_run(data, tmp_path_factory):
-    """The folder and the output of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    done = run_script(*command(data, folder))
-    assert done.status == 0, done.err
-    return folder, done
+    """The folder and the standard output of a run that nothing interrupted."""
+    def make(folder):
+        done = run_script(*command(data, folder / "run"))
+        assert done.status == 0, done.err
+        (folder / "out").write_text(done.out)
+
+    folder = made_once(tmp_path_factory, "3dhp_whole", make)
+    return folder / "run", (folder / "out").read_text()
 
 
 def test_a_run_learns_and_writes_weights_tables_plots_and_predictions(whole_run, data):
-    folder, done = whole_run
+    folder, out = whole_run
     assert {path.name for path in folder.iterdir()} == {
         BEST, LAST, "3dhp_4_27_log.csv", "3dhp_4_27_settings.json", "3dhp_4_27_curves.png",
         "mpii_3dhp_evaluation_sequencewise.csv",
@@ -62,8 +67,8 @@ def test_a_run_learns_and_writes_weights_tables_plots_and_predictions(whole_run,
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     assert weights["target_fc.weight"].shape == (17, 4, 3)  # an individual layer for every joint
     frames = sum(len(sequence.scored_frames()) for sequence in load_test(data))
-    assert f"ground truth univ_annot3, valid frames only, {frames} frames" in done.out
-    assert f"wrote {folder / 'predictions'}: TS1" in done.out
+    assert f"ground truth univ_annot3, valid frames only, {frames} frames" in out
+    assert f"wrote {folder / 'predictions'}: TS1" in out
 
 
 def test_the_results_files_tell_the_same_as_the_official_file_and_the_data(whole_run, data):
@@ -93,7 +98,7 @@ def test_the_same_figures_with_one_two_and_three_processes_and_by_the_papers_com
     for name, launcher in launchers.items():
         done = run_script(SCRIPT, "--dataset", "3dhp", "--root_path", data, "--batch_size", 1200, "--frames", 27,
                           "--channel", 4, "--previous_dir", whole_run[0], "--results", tmp_path / name, "--evaluate",
-                          launcher=launcher)
+                          launcher=launcher, fresh=name == "two")  # once as users do, all processes their own Python
         assert done.status == 0, done.err
         assert done.out.count("valid frames only") == 1  # rank 0 speaks for all
     tables = {name: (tmp_path / name / "mpii_3dhp_evaluation.json").read_text() for name in launchers}
@@ -119,10 +124,22 @@ def test_killed_workers_come_back_under_torchrun_and_end_with_the_same_weights(d
 
 
 def epoch_of(path):
-    return checkpoint.load(path)["epoch"] if path.exists() else -1
+    return epoch_written(path, path.stat().st_mtime_ns) if path.exists() else -1
 
 
-def workers_of(parent):
+@functools.lru_cache(1)
+def epoch_written(path, _):
+    """The epoch of a file; read once for each time that it is written: who waits for it leaves the cores to others."""
+    return checkpoint.load(path)["epoch"]
+
+
+def workers_of(launcher):
+    """torchrun's workers: its children, or those of its only one, which forks them for it (`warm_scripts`)."""
+    children = children_of(launcher)
+    return children_of(children[0]) if len(children) == 1 else children
+
+
+def children_of(parent):
     children = Path("/proc") / str(parent) / "task" / str(parent) / "children"
     if not children.exists():
         pytest.skip("this system does not tell a process's children")
@@ -276,11 +293,15 @@ def test_flags_that_do_not_apply_are_refused_with_the_reason(flags, words, tmp_p
     run_script(SCRIPT, "--root_path", tmp_path, *flags).assert_fails(2, *words)
 
 
+SHORT = ["--debug", "--nepoch", "1", "--batch_size", "16"]  # ten batches
+OF_TESTING = ("--frames", "--causal", "--test_augmentation", "--train")  # flags that change the evaluation as well
+
+
 @pytest.fixture(scope="module")
 def short_run(data, tmp_path_factory):
     """The folder of a run of ten batches."""
     folder = tmp_path_factory.mktemp("short")
-    assert run_script(*command(data, folder, "--debug", "--nepoch", 1)).status == 0
+    assert run_script(*command(data, folder, *SHORT)).status == 0
     return folder
 
 
@@ -290,14 +311,14 @@ def short_run(data, tmp_path_factory):
     ["--optimizer", "ranger"], ["--random-move"], ["--test_augmentation", "0"], ["--workers", "4"], ["--train", "1"],
 ], ids=" ".join)
 def test_every_flag_changes_what_it_says(flags, data, tmp_path, short_run):
-    done = run_script(*command(data, tmp_path, "--debug", "--nepoch", 1, *flags))
+    is_tested = flags[0] in OF_TESTING
+    done = run_script(*command(data, tmp_path, *SHORT, "--test", int(is_tested), *flags))
     assert done.status == 0, done.err
     state = checkpoint.load(next(tmp_path.glob("3dhp_4_*_last.bin")))["suite"]["history"][0]
     plain = checkpoint.load(short_run / LAST)["suite"]["history"][0]
     same = flags[0] in ("--test", "--test_augmentation", "--workers", "--train")
     assert (state["3d_train"] == plain["3d_train"]) == same
-    assert ("3d_valid" in state) == (flags[0] != "--test")
-    assert (tmp_path / "inference_data.mat").exists() == (flags[0] != "--test")
+    assert ("3d_valid" in state) == (tmp_path / "inference_data.mat").exists() == is_tested
     if flags[0] == "--test_augmentation":
         assert "Test time augmentation: False" in done.out
     if flags[0] == "--workers":

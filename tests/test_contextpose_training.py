@@ -3,6 +3,7 @@ import collections
 import copy
 import json
 import math
+import os
 import types
 
 import numpy as np
@@ -32,8 +33,9 @@ def make_narrow(backbone):
 
 
 @pytest.fixture
-def make_trainer(tiny_contextpose, tmp_path):
+def make_trainer(tiny_contextpose, tmp_path, monkeypatch):
     """A function that makes a trainer of a tiny network, always the same at first; keywords: settings."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # nobody pulls a plug here, and every checkpoint would wait for it
     def make(run="run", seed=1, **settings):
         config = load_config(None, tiny_contextpose)
         for name, value in settings.items():

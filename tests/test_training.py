@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, TINY, assert_same_weights, run_script, start
+from conftest import GOLDEN, TINY, assert_same_weights, made_once, run_script, start
 
 from common import checkpoint
 from common.cpu import has_bfloat16
@@ -22,20 +22,24 @@ LAST, BEST = "4_gt_9_last.bin", "4_gt_9_supervised.bin"
 
 def command(demo_data, folder, *more):
     return ["run_s-agcn.py", "-d", "demo", "--data-dir", demo_data, "-str", "S1", "-ste", "S9", "-c", folder,
-            "-e", "3", "-da", *TINY, *more]
+            "-e", "3", "-da", *TINY, "-b", "48", "--stride", "2", *more]
 
 
 @pytest.fixture(scope="module")
 def whole_run(demo_data, tmp_path_factory):
-    """The folder and the output of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    done = run_script(*command(demo_data, folder, "--checkpoint-frequency", 2))
-    assert done.status == 0, done.err
-    return folder, done
+    """The folder and the standard output of a run that nothing interrupted."""
+    def make(folder):
+        done = run_script(*command(demo_data, folder / "run", "--checkpoint-frequency", 2))
+        assert done.status == 0, done.err
+        assert done.err == ""  # no progress bars without a terminal
+        (folder / "out").write_text(done.out)
+
+    folder = made_once(tmp_path_factory, "whole", make)
+    return folder / "run", (folder / "out").read_text()
 
 
 def test_a_run_learns_and_keeps_best_last_numbered_log_and_curves(whole_run):
-    folder, done = whole_run
+    folder, out = whole_run
     others = {"4_gt_9_supervised_epoch_2.bin", "4_gt_9_log.csv", "4_gt_9_settings.json",
               "4_gt_9_curves.png"}
     assert {LAST, BEST} | others == set(os.listdir(folder))
@@ -45,12 +49,11 @@ def test_a_run_learns_and_keeps_best_last_numbered_log_and_curves(whole_run):
     assert min(valid) < valid[0]
     assert checkpoint.load(folder / BEST)["epoch"] == 1 + valid.index(min(valid))
     assert checkpoint.load(folder / LAST)["epoch"] == 3
-    assert "[1] time 0." in done.out and f"3d_valid {valid[0]:.1f}" in done.out
-    assert done.err == ""  # no progress bars without a terminal
+    assert "[1] time 0." in out and f"3d_valid {valid[0]:.1f}" in out
     settings = json.loads((folder / "4_gt_9_settings.json").read_text())
     assert (settings["seed"], settings["keypoints"], settings["architecture"]["channels"]) == (1234, "gt", 4)
     for file in (BEST, LAST, "4_gt_9_log.csv", "4_gt_9_curves.png"):
-        assert f"written to {folder / file}\n" in done.out
+        assert f"written to {folder / file}\n" in out
 
 
 def test_the_best_checkpoint_evaluates_to_its_validation_error(whole_run, demo_data, tmp_path):
@@ -74,7 +77,7 @@ def test_a_run_killed_at_random_moments_and_resumed_gives_the_same_weights(whole
         while not (tmp_path / LAST).exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         if attempt < 2:
-            time.sleep(moments.uniform(0, 0.6))
+            time.sleep(moments.uniform(0, 0.3))
             process.kill()
             epochs_killed_in.append(checkpoint.load(tmp_path / LAST)["epoch"])
         _, error = process.communicate(timeout=200)
@@ -93,7 +96,7 @@ def test_a_signal_saves_within_the_epoch_ends_with_130_and_resumes_exactly(whole
     process = start(command(demo_data, tmp_path))
     while process.poll() is None and not (tmp_path / LAST).exists():
         time.sleep(0.01)
-    time.sleep(0.5)
+    time.sleep(0.2)
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
@@ -147,7 +150,7 @@ def test_two_processes_train_resume_and_evaluate_like_one(demo_data, tmp_path):
 def test_released_checkpoints_resume_with_their_optimiser(humaneva_data, tmp_path):
     done = run_script(
         "run_s-agcn.py", "-d", "humaneva15", "--data-dir", humaneva_data, "-ste", "Validate/S1", "-a", "Walk,Jog,Box",
-        "-arc", "3,3,3", "-ch", 32, "-b", 128, "-e", 6, "-c", tmp_path, "--no-tensorboard",
+        "-arc", "3,3,3", "-ch", 32, "-b", 128, "-e", 6, "--subset", 0.3, "-c", tmp_path, "--no-tensorboard",
         "--resume", GOLDEN / "32_gt_27_supervised_epoch_5.bin")
     assert done.status == 0, done.err
     assert "optimiser starts afresh" not in done.out and "\n[6] time" in done.out
@@ -161,7 +164,7 @@ def test_an_optimiser_state_that_does_not_fit_starts_afresh_with_a_notice(humane
     torch.save(released, tmp_path / "odd.bin")
     done = run_script(
         "run_s-agcn.py", "-d", "humaneva15", "--data-dir", humaneva_data, "-ste", "Validate/S1", "-arc", "3,3,3", "-ch",
-        32, "-b", 128, "-e", 6, "-c", tmp_path, "--no-tensorboard", "--resume", "odd.bin")
+        32, "-b", 128, "-e", 6, "--subset", 0.3, "--no-eval", "-c", tmp_path, "--no-tensorboard", "--resume", "odd.bin")
     assert done.status == 0, done.err
     assert "INFO: the optimiser starts afresh" in done.out
 

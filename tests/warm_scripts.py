@@ -2,7 +2,8 @@
 
 `conftest.start` uses it. The template (this file as a script) imports the libraries, runs nothing of
 them and has no thread, so that a fork of it is what a fresh Python is after its imports: own memory, default signals,
-new pipes, the folder and the environment that it is given, new random numbers.
+new pipes, the folder and the environment that it is given, new random numbers. torchrun, forked, has a second such
+process beside it, which its workers are forked from.
 """
 import atexit
 import contextlib
@@ -31,11 +32,11 @@ MODULES = ("torch.distributed.run", "torch.distributed.launch")  # launchers tha
 
 
 class Forked:
-    """A forked script, used like subprocess.Popen with text pipes for stdout and stderr."""
+    """A forked script, used like subprocess.Popen with text pipes for stdout and stderr, or without pipes."""
 
-    def __init__(self, args, pid, out, err, status):
+    def __init__(self, args, pid, status, pipes=()):
         self.args, self.pid, self.returncode, self._status = args, pid, None, status
-        self.stdout, self.stderr = (open(pipe, encoding="utf-8") for pipe in (out, err))
+        self.stdout, self.stderr = [open(pipe, encoding="utf-8") for pipe in pipes] or (None, None)
         self._texts, self._readers = {}, []
 
     def poll(self):
@@ -85,12 +86,33 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-class Template:
+class Forks:
+    """The other end of `connection` is a process that forks scripts, and ends when this end is closed; see `serve`."""
+
+    def __init__(self, connection):
+        self._socket, self._lock = connection, threading.Lock()
+
+    def fork(self, command, cwd, environment, ends, pipes=()):
+        """command: the script, or -m and a module, and arguments; ends: what its stdout and stderr are to be, and
+        pipes: their other ends, which are read here. Returns a Forked.
+        """
+        request = json.dumps([command, str(cwd), environment]).encode()
+        status, status_end = os.pipe()
+        with self._lock:
+            socket.send_fds(self._socket, [len(request).to_bytes(4, "big")], [*ends, status_end])
+            self._socket.sendall(request)
+            pid = int.from_bytes(_receive(self._socket, 4), "big")
+        os.close(status_end)
+        return Forked(command, pid, status, pipes)
+
+
+class Template(Forks):
     """The process to fork from, of one pytest process; it ends with that process."""
 
     def __init__(self, environment):
-        self.environment, self._lock = environment, threading.Lock()
-        self._socket, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        super().__init__(ours)
+        self.environment = environment
         with theirs:
             self._process = subprocess.Popen([sys.executable, __file__, str(theirs.fileno())], env=environment,
                                              pass_fds=[theirs.fileno()])
@@ -104,16 +126,11 @@ class Template:
                                                      if name not in FREE}
 
     def start(self, command, cwd, environment):
-        """command: the script, or -m and a module, and arguments. Returns a Forked."""
-        (out, out_end), (err, err_end), (status, status_end) = os.pipe(), os.pipe(), os.pipe()
-        request = json.dumps([command, str(cwd), environment]).encode()
-        with self._lock:
-            socket.send_fds(self._socket, [len(request).to_bytes(4, "big")], [out_end, err_end, status_end])
-            self._socket.sendall(request)
-            pid = int.from_bytes(_receive(self._socket, 4), "big")
-        for end in (out_end, err_end, status_end):
-            os.close(end)
-        return Forked(command, pid, out, err, status)
+        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+        forked = self.fork(command, cwd, environment, (out_end, err_end), (out, err))
+        os.close(out_end)
+        os.close(err_end)
+        return forked
 
 
 def are_supported():
@@ -144,8 +161,11 @@ def load():
     return len(os.listdir("/proc/self/task")) == 1
 
 
-def serve(connection):
-    """Fork whenever it is asked. Returns the command in the fork; in the template when nobody will ask again, None."""
+def serve(connection, in_groups=False):
+    """Fork whenever it is asked. Returns the command in the fork; in the template when nobody will ask again, None.
+
+    in_groups: every fork is the first process of a group, as torchrun has its workers.
+    """
     scripts = {}  # pidfd: (pid, where to tell the exit status)
     while True:
         for ready in select.select([connection, *scripts], [], [])[0]:
@@ -166,6 +186,8 @@ def serve(connection):
                     os.close(number)
                 _become_fresh(cwd, environment, ends)
                 return command
+            if in_groups:
+                os.setpgid(pid, pid)
             os.close(ends[0])
             os.close(ends[1])
             scripts[os.pidfd_open(pid)] = pid, ends[2]
@@ -189,6 +211,43 @@ def _become_fresh(cwd, environment, ends):
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
+
+
+def fork_workers():
+    """Have torchrun, which this process is about to be, fork its workers from another fork of the template.
+
+    In that fork it returns as `serve` does, once for each worker.
+    """
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        with open(os.devnull, "w") as nowhere:  # who reads this process's pipes waits for the launcher, not for it
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+        worker = serve(theirs, in_groups=True)
+        if worker is None:
+            os._exit(0)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)  # torchrun's python -u: what a killed worker has said is there
+        return worker
+    theirs.close()
+    workers, start = Forks(ours), subprocess_handler.SubprocessHandler._popen
+
+    def popen(handler, command, environment):
+        if handler._stdout or handler._stderr or command[:2] != (sys.executable, "-u"):
+            return start(handler, command, environment)
+        return workers.fork(command[2:], os.getcwd(), environment, (1, 2))
+
+    def end_with_this():
+        ours.close()
+        os.waitpid(pid, 0)
+
+    subprocess_handler.SubprocessHandler._popen = popen
+    atexit.register(end_with_this)
+    return None
 
 
 def arrange(command):
@@ -235,6 +294,8 @@ def main():
     connection.sendall(b"1" if load() else b"0")
     command = serve(connection)
     if command:
+        if command[0] == "-m":
+            command = fork_workers() or command
         end(run_to_its_end(arrange(command)))
 
 
