@@ -1,0 +1,305 @@
+// The page: what is chosen, what each action does, and the loop that draws when something has changed.
+const LONG_WALK = 3.4; // metres: the camera follows who goes farther
+const TIMED = 240; // draws that the median is taken of
+const HASH_MS = 300; // after the last step the address tells the frame
+
+const sequence = readSequence();
+const clock = new Clock(sequence.times);
+const state = {
+  truth: true, sideBySide: false, alignRoots: false, follow: isLongWalk(), colour: sequence.isComparison ? "method" : "side",
+  selected: -1, hovered: -1, hoveredFigure: 0, trails: new Uint8Array(sequence.J), trailSeconds: 1,
+};
+const orbit = new Orbit(sequence);
+const ground = new Ground(sequence);
+const scene = new Scene(sequence, state, orbit);
+const canvas = element("scene");
+const context = canvas.getContext("2d");
+// The ground has a canvas of its own below: it is drawn anew only when the camera moves.
+const groundCanvas = canvas.parentNode.insertBefore(make("canvas", "ground"), canvas);
+const groundContext = groundCanvas.getContext("2d");
+const drawTimes = new Float64Array(TIMED);
+const dirty = { frame: true, view: true, marks: true };
+let draws = 0;
+let asked = 0;
+let hashTimer = 0;
+
+const actions = { seek, toggle, set, view, select, toggleTrail, setSpeed, toggleLoop };
+const picture = new Picture(sequence, clock, () => { resize(); });
+const timeline = new Timeline(sequence, state, (frame) => seek(frame));
+const panel = new Panel(sequence, state, select, toggleTrail);
+const controls = new Controls(sequence, state, clock, actions);
+new Gestures(canvas, orbit, scene, { changed: () => ask("view"), hover, select, toggleTrail });
+
+function isLongWalk() {
+  const { low, high } = sequence;
+  return Math.max(high[0] - low[0], high[1] - low[1]) > LONG_WALK;
+}
+
+// ---- actions
+
+function ask(what) {
+  dirty[what] = true;
+  if (!asked) asked = requestAnimationFrame(loop);
+}
+
+function seek(frame, pauses) {
+  if (pauses && clock.playing) pause();
+  clock.seek(frame);
+  if (clock.playing) picture.play();
+  else picture.show(clock.frame);
+  rememberFrame();
+  ask("frame");
+}
+
+function play() {
+  clock.play(performance.now());
+  picture.play();
+  ask("marks");
+}
+
+function pause() {
+  clock.pause();
+  picture.pause();
+  picture.show(clock.frame);
+  rememberFrame();
+  ask("marks");
+  ask("frame");
+}
+
+function toggle() {
+  if (clock.playing) pause();
+  else play();
+}
+
+function setSpeed(speed) {
+  clock.speed = speed;
+  if (clock.playing) picture.video.playbackRate = speed;
+  ask("marks");
+}
+
+function toggleLoop() {
+  clock.loop = !clock.loop;
+  ask("marks");
+}
+
+function set(name, value) {
+  state[name] = value;
+  if (name === "follow") aimAt("keep");
+  scene.arrange();
+  ask("view");
+  ask("marks");
+}
+
+function select(joint) {
+  state.selected = joint;
+  if (timeline.isOn) timeline.show(joint);
+  ask("marks");
+  ask("frame");
+}
+
+// Trails of these joints: on where any of them is off, else off.
+function toggleTrail(joints) {
+  const on = joints.some((joint) => !state.trails[joint]);
+  for (const joint of joints) state.trails[joint] = on ? 1 : 0;
+  ask("marks");
+  ask("frame");
+}
+
+function hover(joint, figure = 0) {
+  if (state.hovered === joint && state.hoveredFigure === figure) return;
+  state.hovered = joint;
+  state.hoveredFigure = figure;
+  ask("frame");
+}
+
+function view(name) {
+  aimAt(name);
+  ask("view");
+}
+
+// ---- the camera and the person
+
+function rootOf(frame) {
+  const { poses } = sequence.figures[0];
+  const at = 3 * (frame * sequence.J + sequence.root);
+  return [poses[at], poses[at + 1], poses[at + 2]];
+}
+
+// Where the person looks in a frame, (x, y) of length 1: left of it is where the left joints are.
+function forward(frame) {
+  const { figures, J, sides } = sequence;
+  let [x, y] = [0, 0];
+  for (let j = 0; j < J; j++) {
+    const sign = sides[j] === 1 ? 1 : sides[j] === 2 ? -1 : 0;
+    x += sign * figures[0].poses[3 * (frame * J + j)];
+    y += sign * figures[0].poses[3 * (frame * J + j) + 1];
+  }
+  const length = Math.hypot(x, y);
+  return length > 0 ? [-y / length, x / length] : [0, -1];
+}
+
+function aimAt(name, now) {
+  const { target, distance } = orbit.fit(state.follow, rootOf(clock.frame));
+  if (name === "keep") orbit.go(orbit.yaw, orbit.pitch, distance, target, now);
+  else orbit.go(...orbit.direction(name, forward(clock.frame)), distance, target, now);
+  ask("view");
+}
+
+let followed = rootOf(0);
+function follow() {
+  const root = rootOf(clock.frame);
+  if (state.follow) for (let i = 0; i < 2; i++) {
+    orbit.target[i] += root[i] - followed[i];
+    orbit.to[3 + i] += root[i] - followed[i]; // also the end of a turn that is under way
+  }
+  const isMoved = root[0] !== followed[0] || root[1] !== followed[1];
+  followed = root;
+  return state.follow && isMoved;
+}
+
+// ---- drawing
+
+function loop(now) {
+  asked = 0;
+  let goesOn = orbit.step(now);
+  if (clock.playing) {
+    const before = clock.frame;
+    if (clock.advance(now, picture.time())) dirty.frame = true;
+    if (clock.frame < before && clock.playing) picture.play(); // from the beginning again
+    if (!clock.playing) pause();
+    goesOn = true;
+  }
+  if (orbit.started >= 0 || goesOn && !clock.playing) dirty.view = true;
+  if (dirty.frame || dirty.view) draw(now);
+  if (dirty.marks) mark();
+  dirty.frame = dirty.view = dirty.marks = false;
+  if ((goesOn || clock.playing) && !asked) asked = requestAnimationFrame(loop);
+}
+
+function draw(now) {
+  const started = performance.now();
+  const { frame } = clock;
+  if (follow()) dirty.view = true;
+  if (dirty.view) scene.drawGround(groundContext, ground);
+  scene.draw(context, ground, frame);
+  if (picture.isOn) picture.draw(frame);
+  timeline.mark(frame);
+  controls.markFrame(frame);
+  panel.update(frame, now, clock.playing);
+  showTip();
+  drawTimes[draws++ % TIMED] = performance.now() - started;
+}
+
+function mark() {
+  controls.mark();
+  panel.mark();
+  panel.update(clock.frame, performance.now(), false);
+  drawLegend();
+  element("trail-seconds").textContent = `${state.trailSeconds.toFixed(1)} s`;
+}
+
+function drawLegend() {
+  const legend = element("legend");
+  const entry = (className, text) => {
+    const item = make("span", "key");
+    item.append(make("i", "dot " + className), document.createTextNode(text));
+    return item;
+  };
+  const entries = [];
+  if (state.colour === "method") sequence.predictions.forEach((one, n) => entries.push(entry("method-" + n, one.label)));
+  else if (state.colour === "side") entries.push(entry("side-1", "left"), entry("side-2", "right"));
+  if (sequence.hasTruth && state.truth && !state.sideBySide) entries.push(entry("truth", "ground truth"));
+  legend.replaceChildren(...entries);
+  element("scale").hidden = state.colour !== "error";
+  const isPair = sequence.series.length === 2;
+  element("timeline-legend").replaceChildren(...(isPair ? sequence.series.map((one, n) => entry("method-" + n, one.label)) : []));
+}
+
+function showTip() {
+  const tip = element("tip");
+  const joint = state.hovered >= 0 ? state.hovered : state.selected;
+  tip.hidden = joint < 0;
+  if (joint < 0) return;
+  const { J, figures, coordinates, names } = sequence;
+  const lines = [make("b", "", names[joint])];
+  figures.forEach((figure, n) => {
+    if (!scene.isVisible(n)) return;
+    const at = 3 * (clock.frame * J + joint);
+    const place = coordinates.map(([component, sign]) => (sign * figure.poses[at + component]).toFixed(3)).join(", ");
+    const error = figure.errors && sequence.measure === "error" ? `, error ${figure.errors[clock.frame * J + joint].toFixed(0)} mm` : "";
+    lines.push(make("span", "", `${figures.length > 1 ? figure.label + ": " : ""}${place} m${error}`));
+  });
+  tip.replaceChildren(...lines);
+}
+
+function resize() {
+  const unit = Math.min(devicePixelRatio || 1, 2); // finer than two to one nobody sees, and it costs
+  const box = element("stage").getBoundingClientRect();
+  for (const one of [canvas, groundCanvas]) {
+    one.width = Math.round(box.width * unit);
+    one.height = Math.round(box.height * unit);
+  }
+  scene.resize(canvas.width, canvas.height, unit);
+  picture.resize(scene.theme);
+  timeline.resize();
+  ask("view");
+}
+
+function retheme() {
+  const theme = currentTheme();
+  scene.retheme(theme);
+  timeline.theme = theme;
+  resize();
+}
+
+// ---- the address
+
+function rememberFrame() {
+  clearTimeout(hashTimer);
+  hashTimer = setTimeout(() => history.replaceState(null, "", `#frame=${clock.frame}`), HASH_MS);
+}
+
+function seekToHash() {
+  const asked = /frame=(\d+)/.exec(location.hash);
+  if (asked) {
+    clock.seek(Number(asked[1]));
+    picture.show(clock.frame);
+    ask("frame");
+  }
+}
+
+function start() {
+  ground.name(sequence);
+  const bar = element("scale-bar").getContext("2d");
+  for (let x = 0; x < 160; x++) {
+    bar.fillStyle = css(errorColour(x / 159));
+    bar.fillRect(x, 0, 1, 1);
+  }
+  element("scale-top").textContent = `${sequence.worst} mm and more`;
+  element("trail-length").addEventListener("input", (event) => {
+    state.trailSeconds = Number(event.target.value);
+    ask("marks");
+    ask("frame");
+  });
+  element("timeline-clear").addEventListener("click", () => select(-1));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", retheme);
+  new ResizeObserver(resize).observe(element("stage"));
+  new ResizeObserver(resize).observe(element("picture"));
+  addEventListener("hashchange", seekToHash);
+  retheme();
+  if (timeline.isOn) timeline.show(-1);
+  seekToHash();
+  followed = rootOf(clock.frame);
+  aimAt("reset", true);
+  ask("marks");
+}
+
+start();
+window.viewer = {
+  get frame() { return clock.frame; },
+  get time() { return clock.time; },
+  get playing() { return clock.playing; },
+  get draws() { return draws; },
+  get drawMs() { return draws ? drawTimes.slice(0, Math.min(draws, TIMED)).sort()[Math.floor(Math.min(draws, TIMED) / 2)] : 0; },
+  frames: sequence.frames, state, play, pause, seek, set, view, select, toggleTrail, setSpeed,
+};
