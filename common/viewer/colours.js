@@ -49,7 +49,7 @@ function currentTheme() {
 // All colours that a limb can have, [r, g, b]. Of a method, the left side is lighter and the right side darker.
 function palette(theme) {
   const colours = [...theme.sides.map(rgb), rgb(theme.truth)];
-  for (const method of theme.methods.map(rgb)) colours.push(method, mix(method, [255, 255, 255], 0.38), mix(method, [0, 0, 0], 0.34));
+  for (const method of theme.methods.map(rgb)) colours.push(method, mix(method, [255, 255, 255], 0.38), mix(method, [0, 0, 0], 0.3));
   for (let step = 0; step < STEPS; step++) colours.push(errorColour(step / (STEPS - 1)));
   return colours;
 }

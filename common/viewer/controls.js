@@ -14,6 +14,7 @@ class Controls {
     this.buildViews();
     this.buildHelp();
     document.addEventListener("keydown", (event) => this.press(event));
+    document.addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur()); // the keys are the page's again
   }
 
   on(key, hint, act) {
@@ -42,7 +43,10 @@ class Controls {
     scrub.addEventListener("input", () => actions.seek(Number(scrub.value)));
     const speed = element("speed");
     for (const value of SPEEDS) speed.append(new Option(`${value}×`, value, false, value === 1));
-    speed.addEventListener("change", () => actions.setSpeed(Number(speed.value)));
+    speed.addEventListener("change", () => {
+      actions.setSpeed(Number(speed.value));
+      speed.blur();
+    });
     element("loop").addEventListener("click", actions.toggleLoop);
     this.shown.push([element("loop"), () => clock.loop]);
     this.on(" ", "", actions.toggle);
@@ -63,11 +67,6 @@ class Controls {
   buildSwitches() {
     const { sequence, state, actions } = this;
     const flip = (name) => () => actions.set(name, !state[name]);
-    if (sequence.figures.length > 1) {
-      this.button("arrangement", "Overlay", "O", () => actions.set("sideBySide", false), () => !state.sideBySide, "Poses over one another");
-      this.button("arrangement", "Side by side", "S", () => actions.set("sideBySide", true), () => state.sideBySide, "Poses side by side");
-    }
-    element("arrangement").hidden = sequence.figures.length < 2;
     const colour = (name) => [() => actions.set("colour", name), () => state.colour === name];
     if (sequence.isComparison || sequence.measure) this.button("colouring", "Left / right", "C", ...colour("side"), "Colours: left and right");
     if (sequence.isComparison) this.button("colouring", "Method", "M", ...colour("method"), "Colours: method");
@@ -77,6 +76,7 @@ class Controls {
     }
     element("colouring").hidden = !sequence.isComparison && !sequence.measure;
     if (sequence.hasTruth) this.button("toggles", "Ground truth", "T", flip("truth"), () => state.truth);
+    if (sequence.figures.length > 1) this.button("toggles", "Side by side", "S", flip("sideBySide"), () => state.sideBySide, "Poses side by side, or over one another");
     if (sequence.figures.length > 1) this.button("toggles", "Align roots", "A", flip("alignRoots"), () => state.alignRoots, "Align the root joints, as the metric does");
     this.button("toggles", "Follow", "F", flip("follow"), () => state.follow, "Follow the root joint");
   }
@@ -108,11 +108,10 @@ class Controls {
 
   press(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const { target } = event;
-    const takesKeys = target.matches("select, input[type=range]") && target.id !== "scrub"; // they use the arrows themselves
-    if (takesKeys && event.key !== " ") return;
     if (element("keys").open && event.key !== "?") return;
-    if (event.key === " " && target.matches("button, summary, select") && target.id !== "play" && event.detail !== 1 && target.matches(":focus-visible")) return; // presses the button
+    // What has the focus uses some keys itself: buttons the space, lists and sliders the arrows.
+    const own = event.key === " " ? "button, summary, select" : "select, input:not(#scrub)";
+    if (event.target.matches(own)) return;
     const act = this.keys.get(event.key.toLowerCase());
     if (!act) return;
     event.preventDefault();
@@ -130,6 +129,7 @@ class Controls {
   markFrame(frame) {
     const { times } = this.clock;
     element("scrub").value = frame;
-    element("readout").textContent = `${frame} / ${this.clock.frames - 1}  ·  ${times[frame].toFixed(2)} s`;
+    element("readout-frame").textContent = `${frame} / ${this.clock.frames - 1}`;
+    element("readout-time").textContent = `${times[frame].toFixed(2)} s`;
   }
 }

@@ -14,10 +14,12 @@ class Ground {
     this.corners = Float32Array.from([0, 1, 3, 2].flatMap((n) => [this.x[n & 1], this.y[n >> 1], floor]));
     this.marks = this.edgeMarks(cell, floor);
     this.floor = floor;
-    // Three arrows from a corner: where the coordinates of the file grow. [name, direction] of each.
+    // Lines from a corner, half a metre long: where the coordinates of the file grow; upwards -y, where y goes down.
     this.axes = ["x", "y", "z"].map((name, i) => {
       const [component, sign] = sequence.coordinates[i];
-      return { name, ends: new Float32Array(6), component, sign };
+      const ends = Float32Array.from([this.x[0], this.y[0], floor, this.x[0], this.y[0], floor]);
+      ends[3 + component] += 0.5;
+      return { text: sign < 0 ? "−" + name : name, ends };
     });
     this.seen = new Float32Array(Math.max(this.lines.length, 12 * 3));
     this.still = new Float64Array(3);
@@ -47,13 +49,19 @@ class Ground {
   name(sequence) {
     for (const mark of this.marks) {
       const sign = sequence.coordinates.find(([component]) => component === mark.axis)[1];
-      mark.text = `${(Math.round(100 * sign * mark.value) / 100 + 0).toString()} m`;
+      mark.text = `${(Math.round(100 * sign * mark.value) / 100 + 0).toString().replace("-", "−")} m`;
     }
     this.points = Float32Array.from(this.marks.flatMap((mark) => mark.point));
     this.marksSeen = new Float32Array(this.points.length);
   }
 
-  draw(context, orbit, port, theme, unit) {
+  resize(unit) {
+    this.unit = unit;
+    this.fonts = { axis: `600 ${12 * unit}px system-ui, sans-serif`, mark: `${11 * unit}px system-ui, sans-serif` };
+  }
+
+  draw(context, orbit, port, theme) {
+    const { unit } = this;
     const { seen, still } = this;
     orbit.project(this.corners, 0, 4, still, port, seen);
     if (this.inFront(seen, 4)) {
@@ -69,8 +77,8 @@ class Ground {
     context.beginPath();
     for (let at = 0; at < 3 * count; at += 6) this.clipped(context, seen, at, port);
     context.stroke();
-    this.drawAxes(context, orbit, port, theme, unit);
-    this.drawMarks(context, orbit, port, theme, unit);
+    this.drawAxes(context, orbit, port, theme);
+    this.drawMarks(context, orbit, port, theme);
   }
 
   inFront(seen, count) {
@@ -86,7 +94,8 @@ class Ground {
     let y = seen[near + 1];
     if (seen[near + 2] < NEAREST) {
       // In camera space the line is straight: interpolate there, where x = (seen - centre) * depth.
-      const [cx, cy] = [port.x + port.width / 2, port.y + port.height / 2];
+      const cx = port.x + port.width / 2;
+      const cy = port.y + port.height / 2;
       const share = (NEAREST - seen[near + 2]) / (seen[far + 2] - seen[near + 2]);
       const blend = (a, b) => (a * NEAREST * (1 - share) + b * seen[far + 2] * share) / NEAREST;
       x = cx + blend(x - cx, seen[far] - cx);
@@ -96,14 +105,11 @@ class Ground {
     context.lineTo(seen[far], seen[far + 1]);
   }
 
-  drawAxes(context, orbit, port, theme, unit) {
-    const { seen } = this;
-    // At the corner of the floor that is nearest to where the axes grow.
-    const corner = [this.axes[0].component === 0 && this.axes[0].sign > 0 ? this.x[0] : this.x[1], this.y[0], this.floor];
+  drawAxes(context, orbit, port, theme) {
+    const { seen, unit } = this;
     context.lineCap = "round";
-    for (const { name, ends, component, sign } of this.axes) {
-      for (let i = 0; i < 6; i++) ends[i] = corner[i % 3];
-      ends[3 + component] += 0.5 * sign * (component === 2 && sign < 0 ? -1 : 1);
+    for (let i = 0; i < 3; i++) {
+      const { text, ends } = this.axes[i];
       orbit.project(ends, 0, 2, this.still, port, seen);
       if (!this.inFront(seen, 2)) continue;
       context.strokeStyle = theme.quiet;
@@ -112,28 +118,33 @@ class Ground {
       context.moveTo(seen[0], seen[1]);
       context.lineTo(seen[3], seen[4]);
       context.stroke();
-      const [dx, dy] = [seen[3] - seen[0], seen[4] - seen[1]];
+      const dx = seen[3] - seen[0];
+      const dy = seen[4] - seen[1];
       const length = Math.hypot(dx, dy);
       if (length < 12 * unit) continue;
       context.fillStyle = theme.ink;
-      context.font = `600 ${12 * unit}px system-ui, sans-serif`;
+      context.font = this.fonts.axis;
       context.textAlign = "center";
       context.textBaseline = "middle";
-      context.fillText(component === 2 && sign < 0 ? "−" + name : name, seen[3] + (10 * unit * dx) / length, seen[4] + (10 * unit * dy) / length);
+      context.fillText(text, seen[3] + (10 * unit * dx) / length, seen[4] + (10 * unit * dy) / length);
     }
   }
 
-  drawMarks(context, orbit, port, theme, unit) {
-    const side = [orbit.back[1] > 0 ? 1 : 0, orbit.back[0] > 0 ? 1 : 0]; // of the edges along x and along y
+  drawMarks(context, orbit, port, theme) {
     orbit.project(this.points, 0, this.marks.length, this.still, port, this.marksSeen);
     context.fillStyle = theme.quiet;
-    context.font = `${11 * unit}px system-ui, sans-serif`;
+    context.font = this.fonts.mark;
     context.textAlign = "center";
     context.textBaseline = "middle";
     for (let i = 0; i < this.marks.length; i++) {
       const mark = this.marks[i];
-      if (mark.side !== side[mark.axis] || this.marksSeen[3 * i + 2] < NEAREST) continue;
-      context.fillText(mark.text, this.marksSeen[3 * i], this.marksSeen[3 * i + 1]);
+      const side = orbit.back[1 - mark.axis] > 0 ? 1 : 0; // where the camera stands
+      if (mark.side !== side || this.marksSeen[3 * i + 2] < NEAREST) continue;
+      const x = this.marksSeen[3 * i];
+      const y = this.marksSeen[3 * i + 1];
+      const edge = 20 * unit; // a text that would be cut is left out
+      if (Math.abs(x - port.x - port.width / 2) > port.width / 2 - edge || Math.abs(y - port.y - port.height / 2) > port.height / 2 - edge / 2) continue;
+      context.fillText(mark.text, x, y);
     }
   }
 }

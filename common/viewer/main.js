@@ -18,6 +18,7 @@ const context = canvas.getContext("2d");
 const groundCanvas = canvas.parentNode.insertBefore(make("canvas", "ground"), canvas);
 const groundContext = groundCanvas.getContext("2d");
 const drawTimes = new Float64Array(TIMED);
+const followed = new Float64Array(2); // where the root joint was that the camera follows
 const dirty = { frame: true, view: true, marks: true };
 let draws = 0;
 let asked = 0;
@@ -27,6 +28,7 @@ const actions = { seek, toggle, set, view, select, toggleTrail, setSpeed, toggle
 const picture = new Picture(sequence, clock, () => { resize(); });
 const timeline = new Timeline(sequence, state, (frame) => seek(frame));
 const panel = new Panel(sequence, state, select, toggleTrail);
+const tip = new Tip(sequence, state, (figure) => scene.isVisible(figure));
 const controls = new Controls(sequence, state, clock, actions);
 new Gestures(canvas, orbit, scene, { changed: () => ask("view"), hover, select, toggleTrail });
 
@@ -84,8 +86,8 @@ function toggleLoop() {
 
 function set(name, value) {
   state[name] = value;
-  if (name === "follow") aimAt("keep");
   scene.arrange();
+  if (name === "follow" || name === "sideBySide") aimAt("keep");
   ask("view");
   ask("marks");
 }
@@ -139,41 +141,41 @@ function forward(frame) {
 }
 
 function aimAt(name, now) {
-  const { target, distance } = orbit.fit(state.follow, rootOf(clock.frame));
-  if (name === "keep") orbit.go(orbit.yaw, orbit.pitch, distance, target, now);
-  else orbit.go(...orbit.direction(name, forward(clock.frame)), distance, target, now);
+  const [yaw, pitch] = name === "keep" ? [orbit.yaw, orbit.pitch] : orbit.direction(name, forward(clock.frame));
+  const { target, distance } = orbit.fit(yaw, pitch, scene.ports[0], state.follow && rootOf(clock.frame));
+  orbit.go(yaw, pitch, distance, target, now);
   ask("view");
 }
 
-let followed = rootOf(0);
+// Move with the root joint over the floor; whether the camera moved.
 function follow() {
-  const root = rootOf(clock.frame);
-  if (state.follow) for (let i = 0; i < 2; i++) {
-    orbit.target[i] += root[i] - followed[i];
-    orbit.to[3 + i] += root[i] - followed[i]; // also the end of a turn that is under way
+  const { poses } = sequence.figures[0];
+  const at = 3 * (clock.frame * sequence.J + sequence.root);
+  for (let i = 0; i < 2; i++) {
+    const step = state.follow ? poses[at + i] - followed[i] : 0;
+    orbit.target[i] += step;
+    orbit.from[3 + i] += step; // also both ends of a turn that is under way
+    orbit.to[3 + i] += step;
+    followed[i] = poses[at + i];
   }
-  const isMoved = root[0] !== followed[0] || root[1] !== followed[1];
-  followed = root;
-  return state.follow && isMoved;
+  return state.follow;
 }
 
 // ---- drawing
 
 function loop(now) {
   asked = 0;
-  let goesOn = orbit.step(now);
+  if (orbit.step(now)) dirty.view = true;
   if (clock.playing) {
     const before = clock.frame;
     if (clock.advance(now, picture.time())) dirty.frame = true;
     if (clock.frame < before && clock.playing) picture.play(); // from the beginning again
-    if (!clock.playing) pause();
-    goesOn = true;
+    if (!clock.playing) pause(); // at the end
   }
-  if (orbit.started >= 0 || goesOn && !clock.playing) dirty.view = true;
   if (dirty.frame || dirty.view) draw(now);
   if (dirty.marks) mark();
   dirty.frame = dirty.view = dirty.marks = false;
-  if ((goesOn || clock.playing) && !asked) asked = requestAnimationFrame(loop);
+  if ((orbit.isTurning || clock.playing) && !asked) asked = requestAnimationFrame(loop);
 }
 
 function draw(now) {
@@ -186,7 +188,7 @@ function draw(now) {
   timeline.mark(frame);
   controls.markFrame(frame);
   panel.update(frame, now, clock.playing);
-  showTip();
+  tip.update(frame, now, clock.playing);
   drawTimes[draws++ % TIMED] = performance.now() - started;
 }
 
@@ -215,23 +217,6 @@ function drawLegend() {
   element("timeline-legend").replaceChildren(...(isPair ? sequence.series.map((one, n) => entry("method-" + n, one.label)) : []));
 }
 
-function showTip() {
-  const tip = element("tip");
-  const joint = state.hovered >= 0 ? state.hovered : state.selected;
-  tip.hidden = joint < 0;
-  if (joint < 0) return;
-  const { J, figures, coordinates, names } = sequence;
-  const lines = [make("b", "", names[joint])];
-  figures.forEach((figure, n) => {
-    if (!scene.isVisible(n)) return;
-    const at = 3 * (clock.frame * J + joint);
-    const place = coordinates.map(([component, sign]) => (sign * figure.poses[at + component]).toFixed(3)).join(", ");
-    const error = figure.errors && sequence.measure === "error" ? `, error ${figure.errors[clock.frame * J + joint].toFixed(0)} mm` : "";
-    lines.push(make("span", "", `${figures.length > 1 ? figure.label + ": " : ""}${place} m${error}`));
-  });
-  tip.replaceChildren(...lines);
-}
-
 function resize() {
   const unit = Math.min(devicePixelRatio || 1, 2); // finer than two to one nobody sees, and it costs
   const box = element("stage").getBoundingClientRect();
@@ -240,6 +225,7 @@ function resize() {
     one.height = Math.round(box.height * unit);
   }
   scene.resize(canvas.width, canvas.height, unit);
+  ground.resize(unit);
   picture.resize(scene.theme);
   timeline.resize();
   ask("view");
@@ -275,7 +261,7 @@ function start() {
     bar.fillStyle = css(errorColour(x / 159));
     bar.fillRect(x, 0, 1, 1);
   }
-  element("scale-top").textContent = `${sequence.worst} mm and more`;
+  element("scale-top").textContent = `≥ ${sequence.worst} mm`;
   element("trail-length").addEventListener("input", (event) => {
     state.trailSeconds = Number(event.target.value);
     ask("marks");
@@ -289,7 +275,7 @@ function start() {
   retheme();
   if (timeline.isOn) timeline.show(-1);
   seekToHash();
-  followed = rootOf(clock.frame);
+  followed.set(rootOf(clock.frame).slice(0, 2));
   aimAt("reset", true);
   ask("marks");
 }

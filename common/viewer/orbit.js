@@ -3,6 +3,7 @@ const HALF_VIEW = Math.tan((15 * Math.PI) / 180); // of the smaller side of the 
 const NEAREST = 0.05; // metres in front of the camera: what is nearer is not drawn
 const STEEPEST = 1.55; // radians: straight down would have no "up"
 const TURN_MS = 260;
+const FILLED = 0.8; // of the picture, by all that is to be seen
 
 class Orbit {
   // poses.low and high bound what is to be seen; recordedFrom: where the recording camera looked, or null.
@@ -17,32 +18,42 @@ class Orbit {
     this.back = new Float64Array(3); // from the target to the camera
     this.from = new Float64Array(6);
     this.to = new Float64Array(6); // yaw, pitch, distance, target: both ends of a turn that is under way
-    this.started = -1;
+    this.isTurning = false;
+    this.started = 0;
     this.aim();
   }
 
-  aim() {
-    const [cy, sy, cp, sp] = [Math.cos(this.yaw), Math.sin(this.yaw), Math.cos(this.pitch), Math.sin(this.pitch)];
-    this.right.set([-sy, cy, 0]);
-    this.up.set([-sp * cy, -sp * sy, cp]);
-    this.back.set([cp * cy, cp * sy, sp]);
+  aim(yaw = this.yaw, pitch = this.pitch) {
+    const cy = Math.cos(yaw);
+    const sy = Math.sin(yaw);
+    const cp = Math.cos(pitch);
+    const sp = Math.sin(pitch);
+    const { right, up, back } = this;
+    right[0] = -sy;
+    right[1] = cy;
+    up[0] = -sp * cy;
+    up[1] = -sp * sy;
+    up[2] = cp;
+    back[0] = cp * cy;
+    back[1] = cp * sy;
+    back[2] = sp;
   }
 
   turn(dx, dy) {
-    this.started = -1;
+    this.isTurning = false;
     this.yaw -= dx * 0.008;
     this.pitch = Math.min(STEEPEST, Math.max(-0.3, this.pitch + dy * 0.008));
     this.aim();
   }
 
   zoom(factor) {
-    this.started = -1;
+    this.isTurning = false;
     this.distance = Math.min(200, Math.max(0.4, this.distance * factor));
   }
 
   // Move by pixels of a picture whose smaller side is `side` pixels long.
   pan(dx, dy, side) {
-    this.started = -1;
+    this.isTurning = false;
     const metres = (2 * HALF_VIEW * this.distance) / side;
     for (let i = 0; i < 3; i++) this.target[i] += metres * (dy * this.up[i] - dx * this.right[i]);
   }
@@ -53,14 +64,15 @@ class Orbit {
     this.from.set([this.yaw, this.pitch, this.distance, ...this.target]);
     this.to.set([this.yaw + shortest, pitch, distance, ...target]);
     this.started = performance.now();
-    if (now || matchMedia("(prefers-reduced-motion: reduce)").matches) this.started -= TURN_MS;
+    this.isTurning = true;
+    if (now || matchMedia("(prefers-reduced-motion: reduce)").matches) this.started -= TURN_MS + 1;
     this.step(performance.now());
   }
 
-  // One step of a turn; whether it is still under way.
+  // One step of a turn; whether anything moved.
   step(now) {
-    if (this.started < 0) return false;
-    const share = Math.min(1, (now - this.started) / TURN_MS);
+    if (!this.isTurning) return false;
+    const share = Math.min(1, Math.max(0, (now - this.started) / TURN_MS));
     const eased = share * share * (3 - 2 * share);
     const at = (i) => this.from[i] + (this.to[i] - this.from[i]) * eased;
     this.yaw = at(0);
@@ -68,18 +80,29 @@ class Orbit {
     this.distance = at(2);
     for (let i = 0; i < 3; i++) this.target[i] = at(3 + i);
     this.aim();
-    if (share === 1) this.started = -1;
-    return share < 1;
+    this.isTurning = share < 1;
+    return true;
   }
 
-  // The target and distance that show all of the sequence, or one pose where the camera follows the person.
-  fit(follows, root) {
+  // The target and the distance from which a direction shows all of the sequence in a port, or one pose, around its root,
+  // where the camera follows the person.
+  fit(yaw, pitch, port, root) {
     const { low, high, floor } = this.sequence;
-    const height = Math.max(high[2], floor + 0.8) - floor;
-    const wide = follows ? 1.1 : Math.hypot(high[0] - low[0], high[1] - low[1]);
-    const middle = floor + 0.48 * height;
-    const target = follows ? [root[0], root[1], middle] : [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, middle];
-    return { target, distance: (0.56 * Math.hypot(height, 0.72 * wide)) / HALF_VIEW + 0.25 * wide };
+    const [x, y] = root ? [0, 1].map((i) => [root[i] - 0.5, root[i] + 0.5]) : [0, 1].map((i) => [low[i], high[i]]);
+    const z = [floor, Math.max(high[2], floor + 0.8)];
+    const target = [x, y, z].map(([from, to]) => (from + to) / 2);
+    this.aim(yaw, pitch);
+    const { right, up, back } = this;
+    const focal = this.focal(port);
+    let distance = 0.5;
+    for (let corner = 0; corner < 8; corner++) {
+      const off = [x[corner & 1] - target[0], y[(corner >> 1) & 1] - target[1], z[corner >> 2] - target[2]];
+      const along = (axis) => Math.abs(off[0] * axis[0] + off[1] * axis[1] + off[2] * axis[2]);
+      const needed = Math.max((2 * along(right)) / (FILLED * port.width), (2 * along(up)) / (FILLED * port.height));
+      distance = Math.max(distance, focal * needed + off[0] * back[0] + off[1] * back[1] + off[2] * back[2]);
+    }
+    this.aim();
+    return { target, distance };
   }
 
   // Yaw and pitch of a preset; forward: where the person looks, (x, y) of length 1.

@@ -1,6 +1,29 @@
 // The column beside the poses: errors in numbers, the list of joints, and where the poses come from.
 const PANEL_MS = 100; // between updates while it plays: faster nobody reads
 
+const TRAIL_MARK = "M2 12C5 3 8 3 10 8s5 5 8-3"; // a wavy line
+
+// A number of mm; with a true minus, and with a plus where it is a difference.
+function signed(value, isDifference) {
+  return (value < 0 ? "−" : isDifference ? "+" : "") + Math.abs(value).toFixed(1);
+}
+
+// x, y, z of a joint in the coordinates of the file.
+function place({ J, coordinates }, { poses }, frame, joint, digits) {
+  const at = 3 * (frame * J + joint);
+  return coordinates.map(([component, sign]) => (sign * poses[at + component]).toFixed(digits).replace("-", "−")).join(", ");
+}
+
+function drawing(path) {
+  const space = "http://www.w3.org/2000/svg";
+  const [svg, line] = [document.createElementNS(space, "svg"), document.createElementNS(space, "path")];
+  svg.setAttribute("viewBox", "0 0 20 16");
+  svg.setAttribute("aria-hidden", "true");
+  line.setAttribute("d", path);
+  svg.append(line);
+  return svg;
+}
+
 class Panel {
   constructor(sequence, state, select, toggleTrail) {
     Object.assign(this, { sequence, state });
@@ -21,22 +44,23 @@ class Panel {
     element("numbers").hidden = false;
     element("numbers-title").textContent = measure === "distance" ? "Distance between the two" : "Error, relative to the root";
     const table = make("table");
-    this.cells = [];
+    const body = table.createTBody();
     const row = (name, values, unit = "mm") => {
-      const line = table.insertRow();
-      line.append(make("th", "", name));
-      const cells = values.map((value) => line.insertCell());
-      cells.forEach((cell, n) => (cell.textContent = values[n] === null ? "" : values[n].toFixed(1)));
-      line.insertCell().textContent = unit;
-      return cells;
+      const line = body.insertRow();
+      const head = make("th", "", name + " ");
+      head.append(make("small", "", unit));
+      line.append(head);
+      return values.map((value, n) => {
+        const cell = line.insertCell();
+        cell.textContent = signed(value, n === 2);
+        return cell;
+      });
     };
     const both = isComparison && measure === "error";
     const pair = (values) => (both ? [...values, values[0] - values[1]] : values);
     if (both) {
       const head = table.createTHead().insertRow();
-      head.append(make("td"));
-      series.forEach((one, n) => head.append(this.labelled(one.label, "method-" + n)));
-      head.append(make("th", "", "difference"), make("td"));
+      head.append(make("td"), ...series.map((one, n) => this.labelled(one.label, "method-" + n)), make("th", "", "difference"));
     }
     this.cells = row("This frame", pair(series.map(() => 0)));
     this.cells[0].parentNode.className = "now";
@@ -45,7 +69,7 @@ class Panel {
       row("MPJPE (P1)", pair(predictions.map((one) => one.errors.mpjpe)));
       row("P-MPJPE (P2)", pair(predictions.map((one) => one.errors.p_mpjpe)));
       row("Velocity", pair(predictions.map((one) => one.errors.mpjve)), "mm/frame");
-    } else row("Sequence", series.map((one) => one.mean.reduce((a, b) => a + b) / one.mean.length));
+    } else row("Whole sequence", series.map((one) => one.mean.reduce((a, b) => a + b) / one.mean.length));
     element("figures").append(table);
     if (both) {
       const [first, second] = this.sequence.better;
@@ -58,11 +82,14 @@ class Panel {
   labelled(text, className) {
     const cell = make("th");
     cell.append(make("i", "dot " + className), document.createTextNode(text));
+    cell.title = text;
     return cell;
   }
 
   buildJoints(select, toggleTrail) {
     const { names, sides, series } = this.sequence;
+    element("joints").className = ["plain", "", "pair"][series.length];
+    element("joints-unit").textContent = series.length ? "mm in this frame" : "x, y, z in m";
     this.rows = names.map((name, j) => {
       const item = make("li");
       const choose = make("button", "joint");
@@ -71,12 +98,12 @@ class Panel {
       const box = make("span", "bars");
       box.append(...bars);
       const values = make("span", "value");
-      choose.append(dot, make("span", "name", name), box, values);
+      choose.append(dot, make("span", "name", name), ...(series.length ? [box] : []), values);
       choose.setAttribute("aria-pressed", "false");
       choose.title = series.length ? `${name}: its error over time` : name;
       choose.addEventListener("click", () => select(this.state.selected === j ? -1 : j));
       const trail = make("button", "trail", "");
-      trail.append(make("span", "trail-mark"));
+      trail.append(drawing(TRAIL_MARK));
       trail.setAttribute("aria-label", `Trail of ${name}`);
       trail.setAttribute("aria-pressed", "false");
       trail.title = `Trail of ${name}`;
@@ -127,9 +154,13 @@ class Panel {
   }
 
   update(frame, now, isPlaying) {
-    if (!this.sequence.measure || (isPlaying && now - this.updated < PANEL_MS)) return;
+    if (isPlaying && now - this.updated < PANEL_MS) return;
     this.updated = now;
-    const { series, J, worst } = this.sequence;
+    const { series, J, worst, figures } = this.sequence;
+    if (!series.length) {
+      this.rows.forEach(({ values }, j) => (values.textContent = place(this.sequence, figures[0], frame, j, 2)));
+      return;
+    }
     const { selected } = this.state;
     this.fill(this.cells, (n) => series[n].mean[frame]);
     if (selected >= 0) this.fill(this.jointRow, (n) => series[n].errors[frame * J + selected]);
@@ -145,10 +176,34 @@ class Panel {
 
   fill(cells, value) {
     const count = this.sequence.series.length;
-    for (let n = 0; n < count; n++) cells[n].textContent = value(n).toFixed(1);
-    if (cells.length > count) {
-      const difference = value(0) - value(1);
-      cells[count].textContent = (difference > 0 ? "+" : "") + difference.toFixed(1);
-    }
+    for (let n = 0; n < count; n++) cells[n].textContent = signed(value(n), false);
+    if (cells.length > count) cells[count].textContent = signed(value(0) - value(1), true);
+  }
+}
+
+// The joint that is pointed at, or chosen: where each figure has it, in the coordinates of the file.
+class Tip {
+  constructor(sequence, state, isVisible) {
+    Object.assign(this, { sequence, state, isVisible, joint: -1, updated: 0 });
+    this.box = element("tip");
+    this.name = this.box.appendChild(make("b"));
+    this.lines = sequence.figures.map(() => this.box.appendChild(make("span")));
+  }
+
+  update(frame, now, isPlaying) {
+    const { hovered, selected } = this.state;
+    const joint = hovered >= 0 ? hovered : selected;
+    if (joint === this.joint && (joint < 0 || (isPlaying && now - this.updated < PANEL_MS))) return;
+    Object.assign(this, { joint, updated: now });
+    this.box.hidden = joint < 0;
+    if (joint < 0) return;
+    const { J, figures, names, measure } = this.sequence;
+    this.name.textContent = names[joint];
+    figures.forEach((figure, n) => {
+      const who = figures.length > 1 ? `${figure.label}: ` : "";
+      const error = figure.errors && measure === "error" ? `, error ${figure.errors[frame * J + joint].toFixed(0)} mm` : "";
+      this.lines[n].textContent = `${who}${place(this.sequence, figure, frame, joint, 3)} m${error}`;
+      this.lines[n].hidden = !this.isVisible(n);
+    });
   }
 }

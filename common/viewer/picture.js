@@ -137,7 +137,8 @@ class Picture {
         context.stroke();
         context.beginPath();
         for (let k = 0; k < K; k++) {
-          const [x, y] = [points[start + 2 * k] * scale, points[start + 2 * k + 1] * scale];
+          const x = points[start + 2 * k] * scale;
+          const y = points[start + 2 * k + 1] * scale;
           if (sides2d[k] !== side || !(x + y < Infinity)) continue;
           context.moveTo(x + 3 * this.unit, y);
           context.arc(x, y, (pass ? 2.5 : 3.5) * this.unit, 0, 7);

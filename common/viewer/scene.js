@@ -32,7 +32,7 @@ class Scene {
   }
 
   resize(width, height, unit) {
-    Object.assign(this, { width, height, unit });
+    Object.assign(this, { width, height, unit, font: `600 ${13 * unit}px system-ui, sans-serif` });
     this.arrange();
   }
 
@@ -88,7 +88,7 @@ class Scene {
     context.clearRect(0, 0, this.width, this.height);
     for (let p = 0; p < this.portCount; p++) {
       this.clip(context, this.ports[p]);
-      ground.draw(context, this.orbit, this.ports[p], this.theme, this.unit);
+      ground.draw(context, this.orbit, this.ports[p], this.theme);
       context.restore();
     }
     this.drawTitles(context);
@@ -103,13 +103,13 @@ class Scene {
 
   drawTitles(context) {
     if (this.portCount < 2) return;
-    context.font = `600 ${13 * this.unit}px system-ui, sans-serif`;
+    context.font = this.font;
     context.textAlign = "center";
     context.textBaseline = "alphabetic";
     for (let p = 0; p < this.portCount; p++) {
       const port = this.ports[p];
       context.fillStyle = this.theme.ink;
-      context.fillText(this.sequence.figures[port.shown[0]].label, port.x + port.width / 2, port.y + port.height - 14 * this.unit);
+      context.fillText(this.sequence.figures[port.shown[0]].label, port.x + port.width / 2, port.y + 26 * this.unit);
       context.fillStyle = this.theme.line;
       if (p && port.y) context.fillRect(0, port.y, this.width, this.unit);
       else if (p) context.fillRect(port.x, 0, this.unit, this.height);
@@ -281,6 +281,7 @@ class Scene {
   }
 
   drawRings(context, figure) {
+    if (this.sequence.figures[figure].isTruth) return;
     const { selected, hovered } = this.state;
     for (let i = 0; i < 2; i++) {
       const joint = i ? hovered : selected;

@@ -48,10 +48,10 @@ function meanPerJoint(errors, frames, joints) {
   return means;
 }
 
-// The first number of the scale 1, 1.5, 2, 3, 5, 10, ... that is not below `value`.
-function roundUp(value) {
+// The first round number, one of `steps` times a power of ten, that is not below `value`.
+function roundUp(value, steps = [1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8]) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1e-6)));
-  for (const step of [1, 1.5, 2, 3, 5]) if (step * power >= value) return step * power;
+  for (const step of steps) if (step * power >= value) return step * power;
   return 10 * power;
 }
 

@@ -98,6 +98,7 @@ class Timeline {
     context.beginPath();
     context.rect(GRAPH.left, 0, this.width - GRAPH.left - GRAPH.right, this.height);
     context.clip();
+    if (this.values.length === 2) this.drawDifference();
     this.values.forEach((values, n) => this.drawSeries(values, this.colour(n)));
     context.restore();
   }
@@ -125,7 +126,7 @@ class Timeline {
     }
     const { times } = this.sequence;
     const [from, to] = [times[Math.floor(this.first)], times[Math.ceil(this.last)]];
-    const step = roundUp(((to - from) * 70) / Math.max(this.width, 100));
+    const step = roundUp(((to - from) * 90) / Math.max(this.width, 100), [1, 2, 5]);
     context.textBaseline = "alphabetic";
     for (let k = Math.ceil(from / step); k * step <= to; k++) {
       const x = this.x(frameAt(times, k * step + 1e-9, 0));
@@ -134,12 +135,36 @@ class Timeline {
     }
   }
 
+  // What lies between the two lines, in the colour of the one with more error.
+  drawDifference() {
+    const { context } = this;
+    const stride = this.stride();
+    const [first, last] = [Math.floor(this.first / stride) * stride, Math.ceil(this.last)];
+    context.globalAlpha = 0.2;
+    for (let t = first; t + stride <= last; t += stride) {
+      const [a, b] = this.values;
+      const [left, right] = [this.x(t), this.x(t + stride)];
+      context.fillStyle = this.colour(a[t] + a[t + stride] > b[t] + b[t + stride] ? 0 : 1);
+      context.beginPath();
+      context.moveTo(left, this.y(a[t]));
+      context.lineTo(right + 0.3, this.y(a[t + stride]));
+      context.lineTo(right + 0.3, this.y(b[t + stride]));
+      context.lineTo(left, this.y(b[t]));
+      context.fill();
+    }
+    context.globalAlpha = 1;
+  }
+
+  // Frames that share a column of pixels.
+  stride() {
+    return Math.max(1, Math.ceil((this.last - this.first) / Math.max(this.width - GRAPH.left - GRAPH.right, 1)));
+  }
+
   // Several frames to a pixel: from the lowest to the highest as a band, and the mean as a line.
   drawSeries(values, colour) {
     const { context } = this;
     const [first, last] = [Math.floor(this.first), Math.ceil(this.last)];
-    const perPixel = (this.last - this.first) / Math.max(this.width - GRAPH.left - GRAPH.right, 1);
-    const stride = Math.max(1, Math.ceil(perPixel));
+    const stride = this.stride();
     const line = new Path2D();
     const band = new Path2D();
     for (let start = first - (first % stride); start <= last; start += stride) {
@@ -159,7 +184,7 @@ class Timeline {
     context.strokeStyle = colour;
     context.lineJoin = "round";
     context.globalAlpha = 0.28;
-    context.lineWidth = stride / perPixel + 0.3;
+    context.lineWidth = this.x(stride) - this.x(0) + 0.3;
     context.stroke(band);
     context.globalAlpha = 1;
     context.lineWidth = 1.75;
