@@ -70,7 +70,8 @@ def _page(about, blocks):
     script = f"(() => {{\n\"use strict\";\n{script}}})();\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # What is neither allowed here nor by default is refused: no address, no other script.
-    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; media-src blob:; img-src data:"
+    policy = (f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; media-src blob:; "
+              "img-src data:")
     data = [f'<script type="application/json" id="about">{_json(about)}</script>']
     data += [f'<script type="text/plain" id="data-{name}">{base64.b64encode(block).decode()}</script>'
              for name, block in blocks.items()]

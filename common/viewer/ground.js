@@ -142,7 +142,7 @@ class Ground {
       if (mark.side !== side || this.marksSeen[3 * i + 2] < NEAREST) continue;
       const x = this.marksSeen[3 * i];
       const y = this.marksSeen[3 * i + 1];
-      const edge = 20 * unit; // a text that would be cut is left out
+      const edge = 20 * this.unit; // a text that would be cut is left out
       if (Math.abs(x - port.x - port.width / 2) > port.width / 2 - edge || Math.abs(y - port.y - port.height / 2) > port.height / 2 - edge / 2) continue;
       context.fillText(mark.text, x, y);
     }

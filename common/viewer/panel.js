@@ -64,7 +64,7 @@ class Panel {
     }
     this.cells = row("This frame", pair(series.map(() => 0)));
     this.cells[0].parentNode.className = "now";
-    this.jointRow = row("Joint in this frame", pair(series.map(() => 0)));
+    this.jointRow = row("Selected joint", pair(series.map(() => 0)));
     if (measure === "error") {
       row("MPJPE (P1)", pair(predictions.map((one) => one.errors.mpjpe)));
       row("P-MPJPE (P2)", pair(predictions.map((one) => one.errors.p_mpjpe)));
