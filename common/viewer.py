@@ -18,6 +18,7 @@ import numpy as np
 
 from common.comparison import distances_mm, frames_better, same_sequence, sequence_errors
 from common.drawing import crossbars
+from common.export import ROOT_PATHS
 from common.keypoints import left_right
 from common.skeleton import Skeleton
 from common.utils import DataError, UsageError, atomic_path, check_place, progress
@@ -126,9 +127,10 @@ def _title(prediction, labels):
 def _about_one(prediction, label):
     source = prediction.source
     rows = [(name, source[key]) for key, name in SOURCE_LABELS.items() if key in source]
+    uneven = ", uneven in time" if prediction.times is not None else ""
     rows += [("Frame of reference", f"{prediction.frame}, {prediction.axes}"), ("Units", "metres"),
-             ("Path", prediction.root_path), ("Frames", f"{len(prediction)} at {prediction.fps:g} per second"
-                                              + (", uneven in time" if prediction.times is not None else "")),
+             ("Path", ROOT_PATHS[prediction.root_path]),
+             ("Frames", f"{len(prediction)} at {prediction.fps:g} per second{uneven}"),
              ("Joints", ", ".join(prediction.skeleton.names()))]
     about = {"label": label, "rows": rows, "errors": sequence_errors(prediction)}
     if prediction.keypoints_2d is not None:

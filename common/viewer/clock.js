@@ -1,4 +1,5 @@
 // Time: which frame is shown when. Frames last as long as the file says, also where they are uneven.
+const LONGEST_STEP = 250; // ms: a page that was hidden goes on where it was
 const SPEEDS = [0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4];
 
 class Clock {
@@ -11,6 +12,7 @@ class Clock {
     this.loop = true;
     this.speed = 1;
     this.last = 0; // when the page was drawn last, ms
+    this.hasWrapped = false; // whether the last step led back to the beginning
   }
 
   seek(frame) {
@@ -32,12 +34,15 @@ class Clock {
   // Go on to the moment `now` (ms), or to where the video is (seconds; below 0: there is none). Whether the frame changed.
   advance(now, videoTime) {
     const before = this.frame;
-    this.time = videoTime >= 0 ? videoTime : this.time + (this.speed * (now - this.last)) / 1000;
+    this.hasWrapped = false;
+    this.time = videoTime >= 0 ? videoTime : this.time + (this.speed * Math.min(now - this.last, LONGEST_STEP)) / 1000;
     this.last = now;
     const end = this.times[this.frames];
     if (this.time >= end) {
-      if (this.loop) this.time %= end;
-      else {
+      if (this.loop) {
+        this.time %= end;
+        this.hasWrapped = true;
+      } else {
         this.seek(this.frames - 1);
         this.playing = false;
         return true;

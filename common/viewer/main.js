@@ -167,9 +167,8 @@ function loop(now) {
   asked = 0;
   if (orbit.step(now)) dirty.view = true;
   if (clock.playing) {
-    const before = clock.frame;
     if (clock.advance(now, picture.time())) dirty.frame = true;
-    if (clock.frame < before && clock.playing) picture.play(); // from the beginning again
+    if (clock.hasWrapped) picture.play();
     if (!clock.playing) pause(); // at the end
   }
   if (dirty.frame || dirty.view) draw(now);

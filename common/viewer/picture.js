@@ -39,7 +39,8 @@ class Picture {
       this.hasVideo = true;
       video.hidden = false;
       if (!this.inputs.length) element("picture").style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
-      this.show(this.clock.frame);
+      if (this.clock.playing) this.play();
+      else this.show(this.clock.frame);
       changed();
     });
     video.addEventListener("error", () => {
