@@ -14,9 +14,9 @@ const LIGHT = [-0.45, 0.62, 0.64]; // from the upper left of the picture, in fro
 // Okabe and Ito's blue, vermilion, green and purple, as in the suite's pictures; lighter on dark.
 const THEMES = {
   light: { sides: ["#4a5159", "#0072b2", "#d55e00"], truth: "#a9b1b7", methods: ["#009e73", "#b95f98"], edge: "#ffffff",
-    floor: "#e9edf0", cell: "#ffffff", line: "#d3d9de", shadow: "#b9c2c9", ink: "#22262a", quiet: "#5c656d", accent: "#0072b2" },
+    floor: "#e9edf0", line: "#d3d9de", shadow: "#b9c2c9", ink: "#22262a", quiet: "#5c656d", accent: "#0072b2" },
   dark: { sides: ["#c3cad1", "#3f9fe0", "#f27a2c"], truth: "#7b848d", methods: ["#1fbd8f", "#d588ba"], edge: "#101316",
-    floor: "#1b2025", cell: "#252b31", line: "#2b3239", shadow: "#0b0e10", ink: "#e8ebee", quiet: "#98a2ab", accent: "#56b4e9" },
+    floor: "#1b2025", line: "#2b3239", shadow: "#0b0e10", ink: "#e8ebee", quiet: "#98a2ab", accent: "#56b4e9" },
 };
 // Plasma of matplotlib without its ends: even steps for the eye, with any colour vision.
 const ERROR_SCALE = ["#46039f", "#7201a8", "#9c179e", "#bd3786", "#d8576b", "#ed7953", "#fb9f3a", "#fdca26"].map(rgb);

@@ -6,7 +6,7 @@ class Gestures {
   constructor(canvas, orbit, scene, { changed, hover, select, toggleTrail }) {
     Object.assign(this, { canvas, orbit, scene, changed, hover, select, toggleTrail });
     this.pointers = new Map();
-    this.found = { joint: -1, figure: 0 };
+    this.joint = -1; // under the pointer
     this.moved = 0;
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
@@ -53,16 +53,16 @@ class Gestures {
     const isClick = this.pointers.delete(event.pointerId) && this.moved < CLICK;
     if (!isClick || event.button !== 0) return;
     this.point(event);
-    if (event.shiftKey && this.found.joint >= 0) this.toggleTrail([this.found.joint]);
-    else this.select(this.found.joint);
+    if (event.shiftKey && this.joint >= 0) this.toggleTrail([this.joint]);
+    else this.select(this.joint);
   }
 
   point(event) {
     const box = this.canvas.getBoundingClientRect();
     const unit = this.scene.unit;
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-    this.scene.pick(x * unit, y * unit, (event.pointerType === "touch" ? REACH.touch : REACH.mouse) * unit, this.found);
-    this.hover(this.found.joint, this.found.figure);
+    this.joint = this.scene.pick(x * unit, y * unit, (event.pointerType === "touch" ? REACH.touch : REACH.mouse) * unit);
+    this.hover(this.joint);
   }
 
   wheel(event) {

@@ -7,7 +7,7 @@ const sequence = readSequence();
 const clock = new Clock(sequence.times);
 const state = {
   truth: true, sideBySide: false, alignRoots: false, follow: isLongWalk(), colour: sequence.isComparison ? "method" : "side",
-  selected: -1, hovered: -1, hoveredFigure: 0, trails: new Uint8Array(sequence.J), trailSeconds: 1,
+  selected: -1, hovered: -1, trails: new Uint8Array(sequence.J), trailSeconds: 1,
 };
 const orbit = new Orbit(sequence);
 const ground = new Ground(sequence);
@@ -24,9 +24,9 @@ let draws = 0;
 let asked = 0;
 let hashTimer = 0;
 
-const actions = { seek, toggle, set, view, select, toggleTrail, setSpeed, toggleLoop };
-const picture = new Picture(sequence, clock, () => { resize(); });
-const timeline = new Timeline(sequence, state, (frame) => seek(frame));
+const actions = { seek, toggle, set, view, setSpeed, toggleLoop };
+const picture = new Picture(sequence, clock, () => resize());
+const timeline = new Timeline(sequence, (frame) => seek(frame));
 const panel = new Panel(sequence, state, select, toggleTrail);
 const tip = new Tip(sequence, state, (figure) => scene.isVisible(figure));
 const controls = new Controls(sequence, state, clock, actions);
@@ -107,10 +107,9 @@ function toggleTrail(joints) {
   ask("frame");
 }
 
-function hover(joint, figure = 0) {
-  if (state.hovered === joint && state.hoveredFigure === figure) return;
+function hover(joint) {
+  if (state.hovered === joint) return;
   state.hovered = joint;
-  state.hoveredFigure = figure;
   ask("frame");
 }
 
@@ -271,8 +270,8 @@ function start() {
   new ResizeObserver(resize).observe(element("stage"));
   new ResizeObserver(resize).observe(element("picture"));
   addEventListener("hashchange", seekToHash);
-  retheme();
   if (timeline.isOn) timeline.show(-1);
+  retheme();
   seekToHash();
   followed.set(rootOf(clock.frame).slice(0, 2));
   aimAt("reset", true);

@@ -295,9 +295,9 @@ class Scene {
     }
   }
 
-  // The joint nearest to a point of the picture, in pixels, and its figure; joint -1 where none is within `reach`.
-  pick(x, y, reach, found) {
-    found.joint = -1;
+  // The joint nearest to a point of the picture, in pixels; -1 where none is within `reach`.
+  pick(x, y, reach) {
+    let found = -1;
     let nearest = reach * reach;
     for (let p = 0; p < this.portCount; p++) {
       const port = this.ports[p];
@@ -305,10 +305,10 @@ class Scene {
       for (const figure of port.shown) {
         for (let j = 0, seen = this.seen[figure]; j < this.sequence.J; j++) {
           const away = (seen[3 * j] - x) ** 2 + (seen[3 * j + 1] - y) ** 2;
-          if (away < nearest) [nearest, found.joint, found.figure] = [away, j, figure];
+          if (away < nearest) [nearest, found] = [away, j];
         }
       }
     }
-    return found.joint >= 0;
+    return found;
   }
 }

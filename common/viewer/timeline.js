@@ -3,8 +3,8 @@ const GRAPH = { left: 44, right: 12, top: 8, bottom: 20 }; // margins in CSS pix
 const SHORTEST = 20; // frames: no closer zoom
 
 class Timeline {
-  constructor(sequence, state, seek) {
-    Object.assign(this, { sequence, state, seek });
+  constructor(sequence, seek) {
+    Object.assign(this, { sequence, seek });
     this.canvas = element("graph-canvas");
     this.context = this.canvas.getContext("2d");
     this.head = element("playhead");
@@ -73,6 +73,7 @@ class Timeline {
     this.first = Math.min(Math.max(0, first), all - span);
     this.last = this.first + span;
     element("timeline-all").hidden = span >= all;
+    element("graph-tip").hidden = true;
     this.draw();
     this.mark(this.shown);
   }
