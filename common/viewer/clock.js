@@ -31,11 +31,13 @@ class Clock {
     this.time = this.times[this.frame];
   }
 
-  // Go on to the moment `now` (ms), or to where the video is (seconds; below 0: there is none). Whether the frame changed.
+  // Go on to the moment `now` (ms), or to where the video is (seconds; below 0: there is none).
+  // Whether the frame changed.
   advance(now, videoTime) {
     const before = this.frame;
     this.hasWrapped = false;
-    this.time = videoTime >= 0 ? videoTime : this.time + (this.speed * Math.min(now - this.last, LONGEST_STEP)) / 1000;
+    this.time =
+      videoTime >= 0 ? videoTime : this.time + (this.speed * Math.min(now - this.last, LONGEST_STEP)) / 1000;
     this.last = now;
     const end = this.times[this.frames];
     if (this.time >= end) {

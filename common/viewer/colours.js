@@ -2,8 +2,8 @@
 //
 // Limbs and joints are drawn on a 2D canvas out of small pictures that are shaded once: a strip across a tube, which is
 // stretched along each limb, and a ball. That looks like WebGL, needs no graphics card (headless browsers, old laptops
-// and phones that have none, or one that is blocked, draw the same), sorts by depth as painters do, and some hundred such
-// pictures take a fraction of a millisecond: the number of frames does not matter.
+// and phones that have none, or one that is blocked, draw the same), sorts by depth as painters do, and some hundred
+// such pictures take a fraction of a millisecond: the number of frames does not matter.
 const SIDES = 3; // centre, left, right
 const STEPS = 32; // of the scale of errors
 const SHADES = 9; // a tube's light depends on how it lies: pictures for as many directions
@@ -13,10 +13,30 @@ const CELL = 6;
 const LIGHT = [-0.45, 0.62, 0.64]; // from the upper left of the picture, in front
 // Okabe and Ito's blue, vermilion, green and purple, as in the suite's pictures; lighter on dark.
 const THEMES = {
-  light: { sides: ["#4a5159", "#0072b2", "#d55e00"], truth: "#a9b1b7", methods: ["#009e73", "#b95f98"], edge: "#ffffff",
-    floor: "#e9edf0", line: "#d3d9de", shadow: "#b9c2c9", ink: "#22262a", quiet: "#5c656d", accent: "#0072b2" },
-  dark: { sides: ["#c3cad1", "#3f9fe0", "#f27a2c"], truth: "#7b848d", methods: ["#1fbd8f", "#d588ba"], edge: "#101316",
-    floor: "#1b2025", line: "#2b3239", shadow: "#0b0e10", ink: "#e8ebee", quiet: "#98a2ab", accent: "#56b4e9" },
+  light: {
+    sides: ["#4a5159", "#0072b2", "#d55e00"],
+    truth: "#a9b1b7",
+    methods: ["#009e73", "#b95f98"],
+    edge: "#ffffff",
+    floor: "#e9edf0",
+    line: "#d3d9de",
+    shadow: "#b9c2c9",
+    ink: "#22262a",
+    quiet: "#5c656d",
+    accent: "#0072b2",
+  },
+  dark: {
+    sides: ["#c3cad1", "#3f9fe0", "#f27a2c"],
+    truth: "#7b848d",
+    methods: ["#1fbd8f", "#d588ba"],
+    edge: "#101316",
+    floor: "#1b2025",
+    line: "#2b3239",
+    shadow: "#0b0e10",
+    ink: "#e8ebee",
+    quiet: "#98a2ab",
+    accent: "#56b4e9",
+  },
 };
 // Plasma of matplotlib without its ends: even steps for the eye, with any colour vision.
 const ERROR_SCALE = ["#46039f", "#7201a8", "#9c179e", "#bd3786", "#d8576b", "#ed7953", "#fb9f3a", "#fdca26"].map(rgb);
@@ -49,7 +69,8 @@ function currentTheme() {
 // All colours that a limb can have, [r, g, b]. Of a method, the left side is lighter and the right side darker.
 function palette(theme) {
   const colours = [...theme.sides.map(rgb), rgb(theme.truth)];
-  for (const method of theme.methods.map(rgb)) colours.push(method, mix(method, [255, 255, 255], 0.38), mix(method, [0, 0, 0], 0.3));
+  for (const method of theme.methods.map(rgb))
+    colours.push(method, mix(method, [255, 255, 255], 0.38), mix(method, [0, 0, 0], 0.3));
   for (let step = 0; step < STEPS; step++) colours.push(errorColour(step / (STEPS - 1)));
   return colours;
 }
@@ -82,7 +103,8 @@ function paintStrip(picture, shade, row, colour, edge) {
     for (let x = 0; x < CELL; x++) {
       const at = picture.at(shade * CELL + x, row * STRIP + y);
       const inside = u / 0.76; // the rest is an edge in the colour of the paper: crossing limbs stay apart
-      if (Math.abs(inside) < 1) shaded(colour, inside * across + Math.sqrt(1 - inside * inside) * LIGHT[2], picture.pixels, at);
+      if (Math.abs(inside) < 1)
+        shaded(colour, inside * across + Math.sqrt(1 - inside * inside) * LIGHT[2], picture.pixels, at);
       else picture.pixels.set(edge, at);
       picture.pixels[at + 3] = Math.abs(u) > 0.93 ? 0 : 255;
     }
@@ -96,7 +118,8 @@ function paintBall(picture, row, colour, edge) {
       const v = ((2 * (y + 0.5)) / BALL - 1) / 0.84;
       const radius = Math.hypot(u, v);
       const at = picture.at(x, row * BALL + y);
-      if (radius < 1) shaded(colour, u * LIGHT[0] - v * LIGHT[1] + Math.sqrt(1 - radius * radius) * LIGHT[2], picture.pixels, at);
+      if (radius < 1)
+        shaded(colour, u * LIGHT[0] - v * LIGHT[1] + Math.sqrt(1 - radius * radius) * LIGHT[2], picture.pixels, at);
       else picture.pixels.set(edge, at);
       picture.pixels[at + 3] = 255 * Math.min(1, Math.max(0, (1.16 - radius) * 16));
     }

@@ -14,7 +14,8 @@ class Controls {
     this.buildViews();
     this.buildHelp();
     document.addEventListener("keydown", (event) => this.press(event));
-    document.addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur()); // the keys are the page's again
+    // After a click of the mouse the keys are the page's again, not the button's.
+    document.addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur());
   }
 
   on(key, hint, act) {
@@ -68,7 +69,8 @@ class Controls {
     const { sequence, state, actions } = this;
     const flip = (name) => () => actions.set(name, !state[name]);
     const colour = (name) => [() => actions.set("colour", name), () => state.colour === name];
-    if (sequence.isComparison || sequence.measure) this.button("colouring", "Left / right", "C", ...colour("side"), "Colours: left and right");
+    if (sequence.isComparison || sequence.measure)
+      this.button("colouring", "Left / right", "C", ...colour("side"), "Colours: left and right");
     if (sequence.isComparison) this.button("colouring", "Method", "M", ...colour("method"), "Colours: method");
     if (sequence.measure) {
       const measure = sequence.measure === "error" ? "Error" : "Distance";
@@ -76,25 +78,65 @@ class Controls {
     }
     element("colouring").hidden = !sequence.isComparison && !sequence.measure;
     if (sequence.hasTruth) this.button("toggles", "Ground truth", "T", flip("truth"), () => state.truth);
-    if (sequence.figures.length > 1) this.button("toggles", "Side by side", "S", flip("sideBySide"), () => state.sideBySide, "Poses side by side, or over one another");
-    if (sequence.figures.length > 1) this.button("toggles", "Align roots", "A", flip("alignRoots"), () => state.alignRoots, "Align the root joints, as the metric does");
+    if (sequence.figures.length > 1)
+      this.button(
+        "toggles",
+        "Side by side",
+        "S",
+        flip("sideBySide"),
+        () => state.sideBySide,
+        "Poses side by side, or over one another",
+      );
+    if (sequence.figures.length > 1)
+      this.button(
+        "toggles",
+        "Align roots",
+        "A",
+        flip("alignRoots"),
+        () => state.alignRoots,
+        "Align the root joints, as the metric does",
+      );
     this.button("toggles", "Follow", "F", flip("follow"), () => state.follow, "Follow the root joint");
   }
 
   buildViews() {
     const { actions, sequence } = this;
     const views = ["front", "side", "top", ...(sequence.recordedFrom ? ["camera"] : [])];
-    const hints = { front: "View from the front", side: "View from the person's right", top: "View from above", camera: "View of the recording camera" };
-    views.forEach((name, n) => this.button("views", name[0].toUpperCase() + name.slice(1), String(n + 1), () => actions.view(name), null, hints[name]));
+    const hints = {
+      front: "View from the front",
+      side: "View from the person's right",
+      top: "View from above",
+      camera: "View of the recording camera",
+    };
+    views.forEach((name, n) =>
+      this.button(
+        "views",
+        name[0].toUpperCase() + name.slice(1),
+        String(n + 1),
+        () => actions.view(name),
+        null,
+        hints[name],
+      ),
+    );
     this.button("views", "Reset", "0", () => actions.view("reset"), null, "Reset the view");
   }
 
   buildHelp() {
     const dialog = element("keys");
-    const rows = [["Space", "Play or pause"], ["← →", "One frame back or on"], ["Shift ← →", "Ten frames"], ["Home End", "First or last frame"],
-      ["↑ ↓", "Faster or slower"], ...this.listed, ["Drag", "Turn"], ["Wheel, pinch", "Zoom; on the graph too"],
-      ["Right-drag, Shift-drag, two fingers", "Pan"], ["Click a joint", "Its coordinates and error over time"], ["Shift-click a joint", "Its trail"],
-      ["#frame=120", "At the end of the address: opens at that frame"]];
+    const rows = [
+      ["Space", "Play or pause"],
+      ["← →", "One frame back or on"],
+      ["Shift ← →", "Ten frames"],
+      ["Home End", "First or last frame"],
+      ["↑ ↓", "Faster or slower"],
+      ...this.listed,
+      ["Drag", "Turn"],
+      ["Wheel, pinch", "Zoom; on the graph too"],
+      ["Right-drag, Shift-drag, two fingers", "Pan"],
+      ["Click a joint", "Its coordinates and error over time"],
+      ["Shift-click a joint", "Its trail"],
+      ["#frame=120", "At the end of the address: opens at that frame"],
+    ];
     for (const [key, hint] of rows) {
       const term = make("dt");
       term.append(make("kbd", "", key));

@@ -61,7 +61,11 @@ class Gestures {
     const box = this.canvas.getBoundingClientRect();
     const unit = this.scene.unit;
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-    this.joint = this.scene.pick(x * unit, y * unit, (event.pointerType === "touch" ? REACH.touch : REACH.mouse) * unit);
+    this.joint = this.scene.pick(
+      x * unit,
+      y * unit,
+      (event.pointerType === "touch" ? REACH.touch : REACH.mouse) * unit,
+    );
     this.hover(this.joint);
   }
 

@@ -27,8 +27,10 @@ class Ground {
 
   gridLines(cell, floor) {
     const lines = [];
-    for (let x = this.x[0]; x <= this.x[1] + cell / 2; x += cell) lines.push(x, this.y[0], floor, x, this.y[1], floor);
-    for (let y = this.y[0]; y <= this.y[1] + cell / 2; y += cell) lines.push(this.x[0], y, floor, this.x[1], y, floor);
+    for (let x = this.x[0]; x <= this.x[1] + cell / 2; x += cell)
+      lines.push(x, this.y[0], floor, x, this.y[1], floor);
+    for (let y = this.y[0]; y <= this.y[1] + cell / 2; y += cell)
+      lines.push(this.x[0], y, floor, this.x[1], y, floor);
     return lines;
   }
 
@@ -39,8 +41,10 @@ class Ground {
     const out = 0.16 + 0.1 * cell;
     for (const side of [0, 1]) {
       const beyond = side ? out : -out;
-      for (let x = Math.ceil(this.x[0] / step) * step; x <= this.x[1]; x += step) marks.push({ axis: 0, side, point: [x, this.y[side] + beyond, floor], value: x });
-      for (let y = Math.ceil(this.y[0] / step) * step; y <= this.y[1]; y += step) marks.push({ axis: 1, side, point: [this.x[side] + beyond, y, floor], value: y });
+      for (let x = Math.ceil(this.x[0] / step) * step; x <= this.x[1]; x += step)
+        marks.push({ axis: 0, side, point: [x, this.y[side] + beyond, floor], value: x });
+      for (let y = Math.ceil(this.y[0] / step) * step; y <= this.y[1]; y += step)
+        marks.push({ axis: 1, side, point: [this.x[side] + beyond, y, floor], value: y });
     }
     return marks;
   }
@@ -143,7 +147,11 @@ class Ground {
       const x = this.marksSeen[3 * i];
       const y = this.marksSeen[3 * i + 1];
       const edge = 20 * this.unit; // a text that would be cut is left out
-      if (Math.abs(x - port.x - port.width / 2) > port.width / 2 - edge || Math.abs(y - port.y - port.height / 2) > port.height / 2 - edge / 2) continue;
+      if (
+        Math.abs(x - port.x - port.width / 2) > port.width / 2 - edge ||
+        Math.abs(y - port.y - port.height / 2) > port.height / 2 - edge / 2
+      )
+        continue;
       context.fillText(mark.text, x, y);
     }
   }

@@ -6,8 +6,15 @@ const HASH_MS = 300; // after the last step the address tells the frame
 const sequence = readSequence();
 const clock = new Clock(sequence.times);
 const state = {
-  truth: true, sideBySide: false, alignRoots: false, follow: isLongWalk(), colour: sequence.isComparison ? "method" : "side",
-  selected: -1, hovered: -1, trails: new Uint8Array(sequence.J), trailSeconds: 1,
+  truth: true,
+  sideBySide: false,
+  alignRoots: false,
+  follow: isLongWalk(),
+  colour: sequence.isComparison ? "method" : "side",
+  selected: -1,
+  hovered: -1,
+  trails: new Uint8Array(sequence.J),
+  trailSeconds: 1,
 };
 const orbit = new Orbit(sequence);
 const ground = new Ground(sequence);
@@ -206,13 +213,16 @@ function drawLegend() {
     return item;
   };
   const entries = [];
-  if (state.colour === "method") sequence.predictions.forEach((one, n) => entries.push(entry("method-" + n, one.label)));
+  if (state.colour === "method")
+    sequence.predictions.forEach((one, n) => entries.push(entry("method-" + n, one.label)));
   else if (state.colour === "side") entries.push(entry("side-1", "left"), entry("side-2", "right"));
   if (sequence.hasTruth && state.truth && !state.sideBySide) entries.push(entry("truth", "ground truth"));
   legend.replaceChildren(...entries);
   element("scale").hidden = state.colour !== "error";
   const isPair = sequence.series.length === 2;
-  element("timeline-legend").replaceChildren(...(isPair ? sequence.series.map((one, n) => entry("method-" + n, one.label)) : []));
+  element("timeline-legend").replaceChildren(
+    ...(isPair ? sequence.series.map((one, n) => entry("method-" + n, one.label)) : []),
+  );
 }
 
 function resize() {
@@ -280,10 +290,29 @@ function start() {
 
 start();
 window.viewer = {
-  get frame() { return clock.frame; },
-  get time() { return clock.time; },
-  get playing() { return clock.playing; },
-  get draws() { return draws; },
-  get drawMs() { return draws ? drawTimes.slice(0, Math.min(draws, TIMED)).sort()[Math.floor(Math.min(draws, TIMED) / 2)] : 0; },
-  frames: sequence.frames, state, play, pause, seek, set, view, select, toggleTrail, setSpeed,
+  get frame() {
+    return clock.frame;
+  },
+  get time() {
+    return clock.time;
+  },
+  get playing() {
+    return clock.playing;
+  },
+  get draws() {
+    return draws;
+  },
+  get drawMs() {
+    return draws ? drawTimes.slice(0, Math.min(draws, TIMED)).sort()[Math.floor(Math.min(draws, TIMED) / 2)] : 0;
+  },
+  frames: sequence.frames,
+  state,
+  play,
+  pause,
+  seek,
+  set,
+  view,
+  select,
+  toggleTrail,
+  setSpeed,
 };

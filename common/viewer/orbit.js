@@ -84,8 +84,8 @@ class Orbit {
     return true;
   }
 
-  // The target and the distance from which a direction shows all of the sequence in a port, or one pose, around its root,
-  // where the camera follows the person.
+  // The target and the distance from which a direction shows all of the sequence in a port, or one pose, around its
+  // root, where the camera follows the person.
   fit(yaw, pitch, port, root) {
     const { low, high, floor } = this.sequence;
     const [x, y] = root ? [0, 1].map((i) => [root[i] - 0.5, root[i] + 0.5]) : [0, 1].map((i) => [low[i], high[i]]);
@@ -118,8 +118,8 @@ class Orbit {
     return name === "camera" ? [yaw, pitch] : [yaw + 0.4, Math.max(pitch, 0.2)];
   }
 
-  // Project `count` points, metres in `points` from number `start` on and moved by shift (3), to out (x, y, depth each) in
-  // pixels of a port {x, y, width, height}. depth: metres in front of the camera.
+  // Project `count` points, metres in `points` from number `start` on and moved by shift (3), to out (x, y, depth each)
+  // in pixels of a port {x, y, width, height}. depth: metres in front of the camera.
   project(points, start, count, shift, port, out) {
     const { right, up, back, target } = this;
     const cx = port.x + port.width / 2;

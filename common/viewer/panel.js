@@ -11,7 +11,9 @@ function signed(value, isDifference) {
 // x, y, z of a joint in the coordinates of the file.
 function place({ J, coordinates }, { poses }, frame, joint, digits) {
   const at = 3 * (frame * J + joint);
-  return coordinates.map(([component, sign]) => (sign * poses[at + component]).toFixed(digits).replace("-", "−")).join(", ");
+  return coordinates
+    .map(([component, sign]) => (sign * poses[at + component]).toFixed(digits).replace("-", "−"))
+    .join(", ");
 }
 
 function drawing(path) {
@@ -30,7 +32,8 @@ class Panel {
     this.updated = 0;
     element("title").textContent = sequence.title;
     const labels = sequence.predictions.map((one) => one.label).join(" and ");
-    element("subtitle").textContent = `${labels}, ${sequence.frames} frames at ${Number(sequence.fps.toFixed(2))} per second`;
+    element("subtitle").textContent =
+      `${labels}, ${sequence.frames} frames at ${Number(sequence.fps.toFixed(2))} per second`;
     this.buildNumbers();
     this.buildJoints(select, toggleTrail);
     this.buildTrailTools(toggleTrail);
@@ -42,7 +45,8 @@ class Panel {
     const { series, measure, predictions, isComparison } = this.sequence;
     if (!measure) return;
     element("numbers").hidden = false;
-    element("numbers-title").textContent = measure === "distance" ? "Distance between the two" : "Error, relative to the root";
+    element("numbers-title").textContent =
+      measure === "distance" ? "Distance between the two" : "Error, relative to the root";
     const table = make("table");
     const body = table.createTBody();
     const row = (name, values, unit = "mm") => {
@@ -60,7 +64,11 @@ class Panel {
     const pair = (values) => (both ? [...values, values[0] - values[1]] : values);
     if (both) {
       const head = table.createTHead().insertRow();
-      head.append(make("td"), ...series.map((one, n) => this.labelled(one.label, "method-" + n)), make("th", "", "difference"));
+      head.append(
+        make("td"),
+        ...series.map((one, n) => this.labelled(one.label, "method-" + n)),
+        make("th", "", "difference"),
+      );
     }
     this.cells = row("This frame", pair(series.map(() => 0)));
     this.cells[0].parentNode.className = "now";
@@ -69,13 +77,19 @@ class Panel {
       row("MPJPE (P1)", pair(predictions.map((one) => one.errors.mpjpe)));
       row("P-MPJPE (P2)", pair(predictions.map((one) => one.errors.p_mpjpe)));
       row("Velocity", pair(predictions.map((one) => one.errors.mpjve)), "mm/frame");
-    } else row("Whole sequence", series.map((one) => one.mean.reduce((a, b) => a + b) / one.mean.length));
+    } else
+      row(
+        "Whole sequence",
+        series.map((one) => one.mean.reduce((a, b) => a + b) / one.mean.length),
+      );
     element("figures").append(table);
     if (both) {
       const [first, second] = this.sequence.better;
       const better = first >= second ? 0 : 1;
       const share = Math.round((100 * Math.max(first, second)) / this.sequence.frames);
-      element("figures").append(make("p", "verdict", `${predictions[better].label} has less error in ${share} % of the frames.`));
+      element("figures").append(
+        make("p", "verdict", `${predictions[better].label} has less error in ${share} % of the frames.`),
+      );
     }
   }
 
@@ -116,7 +130,11 @@ class Panel {
 
   buildTrailTools(toggleTrail) {
     const { names, root } = this.sequence;
-    const groups = [["wrists", (name) => name.includes("wrist")], ["ankles", (name) => name.includes("ankle")], ["root", (_, j) => j === root]];
+    const groups = [
+      ["wrists", (name) => name.includes("wrist")],
+      ["ankles", (name) => name.includes("ankle")],
+      ["root", (_, j) => j === root],
+    ];
     element("trail-tools").append(make("span", "quiet", "Trails"));
     this.tools = [];
     for (const [label, belongs] of groups) {
@@ -149,7 +167,8 @@ class Panel {
       choose.setAttribute("aria-pressed", String(j === selected));
       trail.setAttribute("aria-pressed", String(Boolean(trails[j])));
     });
-    for (const { button, joints } of this.tools) button.setAttribute("aria-pressed", String(joints.every((j) => trails[j])));
+    for (const { button, joints } of this.tools)
+      button.setAttribute("aria-pressed", String(joints.every((j) => trails[j])));
     if (this.jointRow) this.jointRow[0].parentNode.hidden = selected < 0;
   }
 
@@ -168,7 +187,8 @@ class Panel {
       const { bars, values } = this.rows[j];
       for (let n = 0; n < series.length; n++) {
         bars[n].style.transform = `scaleX(${Math.min(1, series[n].errors[frame * J + j] / worst)})`;
-        if (series.length === 1) bars[n].style.backgroundColor = css(errorColour(series[n].errors[frame * J + j] / worst));
+        if (series.length === 1)
+          bars[n].style.backgroundColor = css(errorColour(series[n].errors[frame * J + j] / worst));
       }
       values.textContent = series.map((one) => one.errors[frame * J + j].toFixed(0)).join(" | ");
     }
@@ -201,7 +221,8 @@ class Tip {
     this.name.textContent = names[joint];
     figures.forEach((figure, n) => {
       const who = figures.length > 1 ? `${figure.label}: ` : "";
-      const error = figure.errors && measure === "error" ? `, error ${figure.errors[frame * J + joint].toFixed(0)} mm` : "";
+      const error =
+        figure.errors && measure === "error" ? `, error ${figure.errors[frame * J + joint].toFixed(0)} mm` : "";
       this.lines[n].textContent = `${who}${place(this.sequence, figure, frame, joint, 3)} m${error}`;
       this.lines[n].hidden = !this.isVisible(n);
     });

@@ -1,7 +1,7 @@
 // The input: the video, frame by frame in step with the poses, and the 2D skeleton over it.
 //
-// The video comes out of the page as a blob, which every browser seeks in (Safari plays no data URIs). While it plays it
-// is the clock: the poses follow the frame that is on the screen, so that neither can run away from the other.
+// The video comes out of the page as a blob, which every browser seeks in (Safari plays no data URIs). While it plays
+// it is the clock: the poses follow the frame that is on the screen, so that neither can run away from the other.
 const LONGEST_WAIT = 1500; // ms that the poses wait for a video that is loading
 
 class Picture {
@@ -122,7 +122,8 @@ class Picture {
     const K = sides2d.length;
     const start = 2 * frame * K;
     const byMethod = sequence.isComparison && this.inputs.length > 1;
-    for (let pass = 0; pass < 2; pass++) { // first an edge, which sets the lines off from any picture
+    for (let pass = 0; pass < 2; pass++) {
+      // first an edge, which sets the lines off from any picture
       for (let side = 0; side < SIDES; side++) {
         context.lineWidth = (pass ? 2.5 : 4.5) * this.unit;
         const colour = byMethod ? this.theme.methods[input.method] : this.theme.sides[side];
@@ -131,7 +132,8 @@ class Picture {
         for (let l = 0; l < limbs2d.length; l++) {
           const a = start + 2 * limbs2d[l][0];
           const b = start + 2 * limbs2d[l][1];
-          if (limbs2d[l][2] !== side || !(points[a] + points[b] + points[a + 1] + points[b + 1] < Infinity)) continue; // NaN: absent
+          const isThere = points[a] + points[b] + points[a + 1] + points[b + 1] < Infinity; // NaN: absent
+          if (limbs2d[l][2] !== side || !isThere) continue;
           context.moveTo(points[a] * scale, points[a + 1] * scale);
           context.lineTo(points[b] * scale, points[b + 1] * scale);
         }

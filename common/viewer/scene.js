@@ -53,18 +53,21 @@ class Scene {
     this.portCount = groups.length;
     const inRow = this.width >= this.height;
     groups.forEach((shown, n) => {
-      const [width, height] = inRow ? [this.width / groups.length, this.height] : [this.width, this.height / groups.length];
+      const [width, height] = inRow
+        ? [this.width / groups.length, this.height]
+        : [this.width, this.height / groups.length];
       Object.assign(this.ports[n], { x: inRow ? n * width : 0, y: inRow ? 0 : n * height, width, height, shown });
     });
   }
 
-  // Roots aligned, as the metric has it: every figure is moved so that its root lies where the last one's (the truth) is.
+  // Roots aligned, as the metric has it: every figure is moved so that its root lies where the truth's, the last, is.
   place(frame) {
     const { figures, J, root } = this.sequence;
     const at = 3 * (frame * J + root);
     const reference = figures[figures.length - 1].poses;
     for (let n = 0; n < figures.length; n++) {
-      for (let i = 0; i < 3; i++) this.shifts[n][i] = this.state.alignRoots ? reference[at + i] - figures[n].poses[at + i] : 0;
+      for (let i = 0; i < 3; i++)
+        this.shifts[n][i] = this.state.alignRoots ? reference[at + i] - figures[n].poses[at + i] : 0;
     }
   }
 
@@ -77,7 +80,8 @@ class Scene {
       let place = sides[j];
       if (isTruth && !(sideBySide && colour === "side")) place = TRUTH_COLOUR;
       else if (isTruth) place = sides[j];
-      else if (colour === "error" && errors) place = ERROR_COLOUR + Math.min(STEPS - 1, Math.round((errors[frame * J + j] / worst) * (STEPS - 1)));
+      else if (colour === "error" && errors)
+        place = ERROR_COLOUR + Math.min(STEPS - 1, Math.round((errors[frame * J + j] / worst) * (STEPS - 1)));
       else if (colour === "method") place = METHOD_COLOUR + SIDES * figure + sides[j];
       this.colours[figure * J + j] = place;
     }
@@ -194,12 +198,24 @@ class Scene {
     const ux = dx / length;
     const uy = dy / length;
     const across = (2 * width) / (seen[a + 2] + seen[b + 2]);
-    const slope = (-uy * LIGHT[0] - ux * LIGHT[1]) / Math.hypot(LIGHT[0], LIGHT[1]); // the strip's y runs along (-uy, ux), down
+    // The strip's y runs along (-uy, ux), down the picture.
+    const slope = (-uy * LIGHT[0] - ux * LIGHT[1]) / Math.hypot(LIGHT[0], LIGHT[1]);
     const shade = Math.round(((slope + 1) / 2) * (SHADES - 1));
     let colour = this.colours[figure * J + limbs[3 * limb]];
-    if (limbs[3 * limb + 2] === 0 && this.state.colour !== "error") colour = this.centreOf(colour); // what crosses the body
+    const crosses = limbs[3 * limb + 2] === 0; // from one side of the body to the other, or along its middle
+    if (crosses && this.state.colour !== "error") colour = this.centreOf(colour);
     context.setTransform(ux, uy, -uy, ux, seen[a], seen[a + 1]);
-    context.drawImage(this.sprites.strips, shade * CELL + 1, colour * STRIP, CELL - 2, STRIP, 0, -across / 2, length, across);
+    context.drawImage(
+      this.sprites.strips,
+      shade * CELL + 1,
+      colour * STRIP,
+      CELL - 2,
+      STRIP,
+      0,
+      -across / 2,
+      length,
+      across,
+    );
   }
 
   centreOf(colour) {
@@ -213,7 +229,17 @@ class Scene {
     if (depth < NEAREST) return;
     const size = width / depth / 0.84;
     context.setTransform(1, 0, 0, 1, seen[3 * joint] - size / 2, seen[3 * joint + 1] - size / 2);
-    context.drawImage(this.sprites.balls, 0, this.colours[figure * this.sequence.J + joint] * BALL, BALL, BALL, 0, 0, size, size);
+    context.drawImage(
+      this.sprites.balls,
+      0,
+      this.colours[figure * this.sequence.J + joint] * BALL,
+      BALL,
+      BALL,
+      0,
+      0,
+      size,
+      size,
+    );
   }
 
   drawShadow(context, port, figure, frame, floor) {
@@ -230,7 +256,10 @@ class Scene {
     this.orbit.project(dropped, 0, J, this.still, port, shadow);
     context.strokeStyle = this.theme.shadow;
     context.globalAlpha = figures[figure].isTruth && port.shown.length > 1 ? 0.3 : 0.6;
-    context.lineWidth = Math.max(1, (1.6 * RADII.limb * this.orbit.focal(port)) / Math.max(shadow[3 * this.sequence.root + 2], 0.5));
+    context.lineWidth = Math.max(
+      1,
+      (1.6 * RADII.limb * this.orbit.focal(port)) / Math.max(shadow[3 * this.sequence.root + 2], 0.5),
+    );
     context.beginPath();
     for (let l = 0; l < this.limbs; l++) {
       const a = 3 * limbs[3 * l];
@@ -249,7 +278,8 @@ class Scene {
     let first = frame;
     while (first > 0 && times[frame] - times[first - 1] <= trailSeconds) first--;
     if (first === frame) return;
-    for (let j = 0; j < J; j++) if (trails[j] || j === selected) this.drawTrail(context, port, figure, j, first, frame);
+    for (let j = 0; j < J; j++)
+      if (trails[j] || j === selected) this.drawTrail(context, port, figure, j, first, frame);
     context.globalAlpha = 1;
   }
 
@@ -263,7 +293,8 @@ class Scene {
       const at = 3 * (t * J + joint);
       const middle = 3 * (t * J + root);
       for (let i = 0; i < 3; i++) {
-        this.trail[3 * count + i] = poses[at + i] + (this.state.alignRoots ? reference[middle + i] - poses[middle + i] : 0);
+        this.trail[3 * count + i] =
+          poses[at + i] + (this.state.alignRoots ? reference[middle + i] - poses[middle + i] : 0);
       }
     }
     this.orbit.project(this.trail, 0, count, this.still, port, this.trailSeen);
@@ -275,7 +306,8 @@ class Scene {
       const to = Math.floor(((part + 1) * (count - 1)) / TRAIL_PARTS);
       context.globalAlpha = 0.9 * (1 - part / TRAIL_PARTS);
       context.beginPath();
-      for (let i = from; i <= to; i++) if (this.trailSeen[3 * i + 2] >= NEAREST) context.lineTo(this.trailSeen[3 * i], this.trailSeen[3 * i + 1]);
+      for (let i = from; i <= to; i++)
+        if (this.trailSeen[3 * i + 2] >= NEAREST) context.lineTo(this.trailSeen[3 * i], this.trailSeen[3 * i + 1]);
       context.stroke();
     }
   }

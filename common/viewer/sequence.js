@@ -61,14 +61,20 @@ function quantile(values, share) {
   return sample[Math.floor(share * (sample.length - 1))];
 }
 
-// figures: the skeletons, predictions first and then the ground truth; series: errors in mm, of each prediction or, with
-// two and no ground truth, the distance between them; times: seconds from the first frame on, with the end as the last.
+// figures: the skeletons, predictions first and then the ground truth; series: errors in mm, of each prediction or,
+// with two and no ground truth, the distance between them; times: seconds from the first frame on, with the end as the last.
 function readSequence() {
   const about = JSON.parse(element("about").textContent);
   const { frames, joints } = about;
   const J = joints.length;
-  const figures = about.predictions.map((one, n) => ({ label: one.label, isTruth: false, poses: takeFloats("pose-" + n), errors: null }));
-  if (about.hasTruth) figures.push({ label: "ground truth", isTruth: true, poses: takeFloats("truth"), errors: null });
+  const figures = about.predictions.map((one, n) => ({
+    label: one.label,
+    isTruth: false,
+    poses: takeFloats("pose-" + n),
+    errors: null,
+  }));
+  if (about.hasTruth)
+    figures.push({ label: "ground truth", isTruth: true, poses: takeFloats("truth"), errors: null });
   const series = [];
   for (let n = 0; n < about.predictions.length; n++) {
     const errors = takeFloats("error-" + n);
@@ -76,17 +82,29 @@ function readSequence() {
     const label = about.measure === "distance" ? "distance" : about.predictions[n].label;
     series.push({ label, errors, mean: meanPerFrame(errors, frames, J), perJoint: meanPerJoint(errors, frames, J) });
   }
-  if (series.length) for (let n = 0; n < about.predictions.length; n++) figures[n].errors = series[Math.min(n, series.length - 1)].errors;
+  if (series.length)
+    for (let n = 0; n < about.predictions.length; n++)
+      figures[n].errors = series[Math.min(n, series.length - 1)].errors;
   const uneven = takeBytes("times");
   const times = new Float64Array(frames + 1);
   if (uneven) times.set(new Float64Array(uneven.buffer));
   else for (let t = 0; t < frames; t++) times[t] = t / about.fps;
   times[frames] = times[frames - 1] + 1 / about.fps;
-  const inputs = about.predictions.map((one, n) => ({ ...one, points: takeFloats("points-" + n), method: n })).filter((one) => one.points);
+  const inputs = about.predictions
+    .map((one, n) => ({ ...one, points: takeFloats("points-" + n), method: n }))
+    .filter((one) => one.points);
   const worst = series.length ? roundUp(Math.max(...series.map((one) => quantile(one.errors, 0.95)))) : 0;
   return {
-    ...about, names: joints.map((name) => name.replaceAll("_", " ")), J, figures, series, times, inputs, worst,
-    limbs: Int16Array.from(about.limbs.flat()), isComparison: about.predictions.length === 2,
+    ...about,
+    names: joints.map((name) => name.replaceAll("_", " ")),
+    J,
+    figures,
+    series,
+    times,
+    inputs,
+    worst,
+    limbs: Int16Array.from(about.limbs.flat()),
+    isComparison: about.predictions.length === 2,
   };
 }
 

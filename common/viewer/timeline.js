@@ -34,7 +34,8 @@ class Timeline {
 
   measured(what) {
     const { measure } = this.sequence;
-    element("timeline-title").textContent = `${measure === "distance" ? "Distance" : "Error"} per frame, ${what} (mm)`;
+    element("timeline-title").textContent =
+      `${measure === "distance" ? "Distance" : "Error"} per frame, ${what} (mm)`;
   }
 
   resize() {
@@ -48,7 +49,10 @@ class Timeline {
   }
 
   x(frame) {
-    return GRAPH.left + ((frame - this.first) / Math.max(this.last - this.first, 1)) * (this.width - GRAPH.left - GRAPH.right);
+    return (
+      GRAPH.left +
+      ((frame - this.first) / Math.max(this.last - this.first, 1)) * (this.width - GRAPH.left - GRAPH.right)
+    );
   }
 
   y(value) {
@@ -214,13 +218,19 @@ class Timeline {
         apart = spread();
       }
     });
-    for (const end of ["pointerup", "pointercancel"]) graph.addEventListener(end, (event) => fingers.delete(event.pointerId));
+    for (const end of ["pointerup", "pointercancel"])
+      graph.addEventListener(end, (event) => fingers.delete(event.pointerId));
     graph.addEventListener("pointerleave", () => (element("graph-tip").hidden = true));
-    graph.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.window(this.first + (event.deltaX / this.width) * (this.last - this.first), this.last - this.first);
-      else this.zoom(Math.exp(event.deltaY * 0.002), at(event));
-    }, { passive: false });
+    graph.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        if (Math.abs(event.deltaX) > Math.abs(event.deltaY))
+          this.window(this.first + (event.deltaX / this.width) * (this.last - this.first), this.last - this.first);
+        else this.zoom(Math.exp(event.deltaY * 0.002), at(event));
+      },
+      { passive: false },
+    );
     graph.addEventListener("dblclick", () => this.window(0, this.sequence.frames - 1));
     element("timeline-all").addEventListener("click", () => this.window(0, this.sequence.frames - 1));
   }
