@@ -62,7 +62,7 @@ function quantile(values, share) {
 }
 
 // figures: the skeletons, predictions first and then the ground truth; series: errors in mm, of each prediction or,
-// with two and no ground truth, the distance between them; times: seconds from the first frame on, with the end as the last.
+// with two and no ground truth, the distance between them; times: seconds from the first frame on, the last is the end.
 function readSequence() {
   const about = JSON.parse(element("about").textContent);
   const { frames, joints } = about;
