@@ -167,7 +167,7 @@ def shown_frames(count, skip=0, downsample=1, limit=-1):
 class _Mp4Writer:
     """H.264 in yuv420p with the index in front, so that browsers play it while it loads."""
 
-    def __init__(self, path, fps, width, height, bitrate_kbps, times=None):
+    def __init__(self, path, fps, width, height, bitrate_kbps, times=None, group=None):
         self._av = require("av", "av")
         # yuv420p halves both axes: odd sizes get one more column or row, a copy of the last.
         self._size, self._padding = (height, width), ((0, height % 2), (0, width % 2), (0, 0))
@@ -180,6 +180,8 @@ class _Mp4Writer:
         if times is not None:
             self._times = iter(np.round((times - times[0]) * TIME_BASE).astype(np.int64).tolist())
             self._stream.codec_context.time_base = Fraction(1, TIME_BASE)
+        if group is not None:
+            self._stream.codec_context.gop_size, self._stream.codec_context.max_b_frames = group, 0
         self._stream.codec_context.colorspace = BT601  # said outright: players guess by the size of the picture
         if encoder == "libx264":
             # Constant quality; the bit rate is only a ceiling, so that still pictures stay small.
@@ -215,7 +217,7 @@ class _Mp4Writer:
 class _GifFile:
     """The GIF encoder with its file."""
 
-    def __init__(self, path, fps, width, height, bitrate_kbps, times=None):
+    def __init__(self, path, fps, width, height, bitrate_kbps, times=None, group=None):
         from common.gif import GifEncoder
 
         self._size = (height, width)
@@ -262,17 +264,18 @@ def check_output(path, page=False):
 
 
 @contextlib.contextmanager
-def open_writer(path, fps, width, height, bitrate_kbps=3000, times=None):
+def open_writer(path, fps, width, height, bitrate_kbps=3000, times=None, group=None):
     """Give an object whose `.write(rgb)` appends a frame (H, W, 3); the suffix chooses the format.
 
     times: when each frame is shown, ascending seconds (at least as many as frames are written), where not at `fps`.
 
     The file takes its name only when the block ends well: an error or Ctrl-C leaves nothing behind.
-    bitrate_kbps is a ceiling for .mp4 and means nothing for .gif. Raises UsageError for another suffix.
+    bitrate_kbps is a ceiling for .mp4 and means nothing for .gif; so does group: the frames from one key frame to the
+    next, the fewer the faster a player seeks (the encoder's choice where None). Raises UsageError for another suffix.
     """
     check_output(path)
     with atomic_path(path) as temporary:
-        writer = WRITERS[Path(path).suffix.lower()](temporary, fps, width, height, bitrate_kbps, times)
+        writer = WRITERS[Path(path).suffix.lower()](temporary, fps, width, height, bitrate_kbps, times, group)
         try:
             yield writer
             writer.finish()

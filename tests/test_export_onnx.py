@@ -163,7 +163,7 @@ def test_the_example_gives_the_poses_of_run_video_without_torch(lifter, tmp_path
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "lift_video_onnx.py", lifter, tmp_path / "data_2d_custom_mine.npz",
-         tmp_path / "poses.npz", tmp_path / "clip.mp4"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+         tmp_path / "poses.npz"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "poses.npz") as ours, np.load(tmp_path / "torch.npz") as theirs:

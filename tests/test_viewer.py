@@ -1,0 +1,328 @@
+"""The viewer's page in a real browser: what it shows, what it does, and that nothing out of a file runs in it."""
+import math
+import shutil
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from common.export import Prediction
+from common.keypoints import COCO_17, H36M_17
+from common.skeleton import Skeleton
+from common.utils import DataError, UsageError
+from common.viewer import write_viewer
+
+FRAMES, STEP = 24, 10  # of the tests' video, whose frame n has the brightness STEP * n
+HOSTILE = "</script><script>window.broken = 1</script>\"'><img src=x onerror=window.broken=1>"
+TIMES = np.cumsum(1 + np.arange(FRAMES) % 3) / 25  # uneven: steps of 40, 80 and 120 ms
+
+
+def make_prediction(frames=FRAMES, seed=0, **more):
+    """A person who walks along x, with errors that differ from frame to frame and joint to joint."""
+    rng = np.random.default_rng(seed)
+    rest = np.random.default_rng(9).uniform([-0.3, -0.3, 0], [0.3, 0.3, 1.8], (17, 3))
+    truth = rest + np.linspace(0, 1, frames)[:, None, None] * [1, 0, 0]
+    poses = truth + rng.normal(0, 0.05, truth.shape)
+    given = {"ground_truth": truth, "keypoints_2d": rng.uniform(0, 64, (frames, 17, 2)), "size": (64, 48),
+             "skeleton_2d": COCO_17, "source": {"action": "Walking", "subject": "S9"}}
+    return Prediction(poses, H36M_17, 25, **{**given, **more})
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        pytest.skip("no Chromium")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """show(predictions, ...) opens their page; at the end none of them may have had an error or asked the network."""
+    wrong, contexts = [], []
+
+    def open_page(*predictions, labels=None, video=None, skip=0, address="", **context):
+        path = tmp_path / "page.html"
+        write_viewer(path, list(predictions), labels or ["ours", "theirs"][:len(predictions)], video, skip)
+        contexts.append(browser.new_context(**{"viewport": {"width": 1000, "height": 640}, **context}))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: request.url.startswith(("file:", "blob:", "data:"))
+                or wrong.append(request.url))
+        page.goto(path.as_uri() + address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def pixels(page, canvas):
+    """How many pixels of a canvas are drawn on, and a number that changes with the picture; after the next drawing."""
+    return tuple(page.evaluate("""async (id) => {
+        await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+        const canvas = document.getElementById(id);
+        const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+        copy.drawImage(canvas, 0, 0);
+        const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+        let [drawn, hash] = [0, 0];
+        for (let i = 0; i < data.length; i += 4) {
+            if (data[i + 3]) [drawn, hash] = [drawn + 1, (31 * hash + data[i] + i) % 1e9];
+        }
+        return [drawn, hash];
+    }""", canvas))
+
+
+def until(page, expression):
+    """Wait for a JavaScript expression to hold; the page's security policy lets it ask for nothing by itself."""
+    end = time.monotonic() + 20
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(20)
+
+
+def number_of(page, row):
+    """The numbers in a row of the table of errors."""
+    texts = page.locator(f"#figures tr:has(th:has-text('{row}')) td").all_inner_texts()
+    return [float(text.replace("−", "-")) for text in texts]
+
+
+def test_the_page_draws_plays_and_changes_with_the_frame(show):
+    page = show(make_prediction())
+    first = pixels(page, "scene")
+    assert first[0] > 1000 and pixels(page, "points")[0] > 100 and pixels(page, "graph-canvas")[0] > 300
+    page.click("#play")
+    until(page, "viewer.frame > 3")
+    page.click("#play")
+    assert not page.evaluate("viewer.playing")
+    assert pixels(page, "scene") != first
+
+
+def test_frames_are_shown_as_long_as_their_times_say(show):
+    page = show(make_prediction(times=TIMES + 7))
+    shown = [page.evaluate(f"viewer.seek({n}), viewer.time") for n in range(FRAMES)]
+    np.testing.assert_allclose(shown, TIMES - TIMES[0], atol=1e-9)
+
+
+def test_keys_step_play_change_the_speed_and_flip_switches(show):
+    page = show(make_prediction())
+    for key, frame in (("ArrowRight", 1), ("Shift+ArrowRight", 11), ("ArrowLeft", 10), ("Shift+ArrowLeft", 0),
+                       ("End", FRAMES - 1), ("Home", 0)):
+        page.keyboard.press(key)
+        assert page.evaluate("viewer.frame") == frame, key
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("t")
+    page.keyboard.press("e")
+    until(page, "document.getElementById('speed').value === '1.5'")
+    assert page.evaluate("[viewer.state.truth, viewer.state.colour]") == [False, "error"]
+    page.keyboard.press("Space")
+    assert page.evaluate("viewer.playing")
+    page.keyboard.press("?")
+    assert page.locator("#keys").is_visible() and "Ten frames" in page.locator("#keys").inner_text()
+
+
+def test_slider_timeline_and_address_lead_to_their_frame(show):
+    page = show(make_prediction(101), address="#frame=33")
+    assert page.evaluate("viewer.frame") == 33
+    page.locator("#scrub").fill("50")
+    assert page.evaluate("viewer.frame") == 50
+    box = page.locator("#graph").bounding_box()
+    left, right = box["x"] + 44, box["x"] + box["width"] - 12  # the margins of the graph
+    page.mouse.click(left + 0.8 * (right - left), box["y"] + 40)
+    assert page.evaluate("viewer.frame") == 80
+    until(page, "location.hash === '#frame=80'")
+
+
+def test_the_numbers_are_those_of_the_metric(show):
+    prediction = make_prediction()
+    page = show(prediction, address="#frame=5")
+    errors = [[1000 * math.dist(pose[joint] - pose[0], truth[joint] - truth[0]) for joint in range(17)]
+              for pose, truth in zip(prediction.joints, prediction.ground_truth, strict=True)]
+    assert number_of(page, "MPJPE (P1)") == [pytest.approx(np.mean(errors), abs=0.06)]
+    assert number_of(page, "This frame") == [pytest.approx(np.mean(errors[5]), abs=0.06)]
+
+
+def test_a_joint_that_is_clicked_shows_its_error_over_time_and_where_it_is(show):
+    prediction = make_prediction()
+    page = show(prediction)
+    page.locator("#joints .joint").nth(3).click()
+    page.wait_for_selector("#tip:visible")
+    assert "right ankle" in page.locator("#timeline-title").inner_text()
+    place = ", ".join(f"{value:.3f}" for value in prediction.joints[0, 3]).replace("-", "−")
+    assert place in page.locator("#tip").inner_text()
+    before = pixels(page, "scene")
+    page.evaluate("viewer.seek(20)")
+    untrailed = pixels(page, "scene")
+    page.evaluate("viewer.toggleTrail([6])")
+    assert pixels(page, "scene")[0] > untrailed[0] and untrailed != before
+    assert page.locator("#joints .trail").nth(6).get_attribute("aria-pressed") == "true"
+
+
+def test_the_mouse_turns_zooms_and_pans_and_reset_brings_it_back(show):
+    page = show(make_prediction(), reduced_motion="reduce")
+    seen = [pixels(page, "scene")]
+    box = page.locator("#scene").bounding_box()
+    x, y = box["x"] + 300, box["y"] + 100
+
+    def drag(button, modifier=None):
+        page.mouse.move(x, y)
+        if modifier:
+            page.keyboard.down(modifier)
+        page.mouse.down(button=button)
+        page.mouse.move(x + 60, y + 30)
+        page.mouse.up(button=button)
+        if modifier:
+            page.keyboard.up(modifier)
+
+    for act in (lambda: drag("left"), lambda: page.mouse.wheel(0, -300), lambda: drag("right"),
+                lambda: drag("left", "Shift"), lambda: page.keyboard.press("3")):
+        act()
+        page.mouse.move(x, y)
+        seen.append(pixels(page, "scene"))
+    assert len(set(seen)) == len(seen)
+    page.mouse.move(5, 5)  # off any joint
+    page.keyboard.press("0")
+    assert pixels(page, "scene") == seen[0]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """A video of more than the poses: the first 3 frames come before them."""
+    from common.video import open_writer
+
+    path = tmp_path_factory.mktemp("video") / "bright.mp4"
+    with open_writer(path, 25, 64, 48, times=np.append([0, 0.04, 0.08], 0.12 + TIMES)) as writer:
+        for number in range(-3, FRAMES):
+            writer.write(np.full((48, 64, 3), max(0, STEP * number), np.uint8))
+    return path
+
+
+def picture_number(page):
+    """The number of the frame that the video shows, by its brightness."""
+    return page.evaluate("""() => {
+        const small = new OffscreenCanvas(1, 1).getContext("2d");
+        small.drawImage(document.getElementById("video"), 0, 0, 1, 1);
+        return small.getImageData(0, 0, 1, 1).data[1];
+    }""") / STEP
+
+
+@pytest.mark.parametrize("times", [None, TIMES], ids=["even", "uneven"])
+def test_the_video_shows_the_frame_of_the_pose(show, video, times):
+    page = show(make_prediction(times=times), video=video, skip=3)
+    page.wait_for_selector("#video:visible", timeout=10000)
+    for frame in (7, 0, FRAMES - 1, 12):
+        page.evaluate(f"viewer.seek({frame})")
+        until(page, "!document.getElementById('video').seeking")
+        assert picture_number(page) == pytest.approx(frame, abs=0.3)
+    page.evaluate("viewer.setSpeed(0.5), viewer.play()")
+    until(page, "viewer.frame > 15")
+    shown, posed = page.evaluate("""() => new Promise((done) => {
+        const video = document.getElementById("video");
+        const small = new OffscreenCanvas(1, 1).getContext("2d");
+        video.requestVideoFrameCallback(() => requestAnimationFrame(() => {
+            small.drawImage(video, 0, 0, 1, 1);
+            done([small.getImageData(0, 0, 1, 1).data[1], viewer.frame]);
+        }));
+    })""")
+    assert shown / STEP == pytest.approx(posed, abs=1.3)  # within a frame of each other while it plays
+
+
+def test_a_video_that_ends_before_the_poses_start_is_refused(tmp_path, video):
+    with pytest.raises(DataError, match="ends before frame 99"):
+        write_viewer(tmp_path / "a.html", [make_prediction()], ["a"], video, 99)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_phone_gets_a_stacked_page_with_targets_for_fingers(show):
+    page = show(make_prediction(), viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True,
+                reduced_motion="reduce")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    small = page.evaluate("""[...document.querySelectorAll("main button, main select, header button, main input")]
+        .filter((one) => one.offsetParent).map((one) => [one.id || one.textContent, one.getBoundingClientRect()])
+        .filter(([, box]) => box.height < 40 || box.width < 40).map(([name]) => name)""")
+    assert small == []
+    assert page.evaluate("""[...document.querySelectorAll("button, select, input")]
+        .every((one) => one.textContent.trim() || one.ariaLabel)""")
+    page.tap("#forward")
+    assert page.evaluate("viewer.frame") == 1
+    before = pixels(page, "scene")
+    box = page.locator("#scene").bounding_box()
+    session = page.context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 20), ("touchMove", 40), ("touchMove", 60), ("touchEnd", None)):
+        points = [] if apart is None else [{"x": 195 + side * apart, "y": box["y"] + 100, "id": i}
+                                           for i, side in enumerate((-1, 1))]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert pixels(page, "scene")[0] > 1.2 * before[0]  # pinched: larger
+
+
+def test_two_methods_are_compared_with_their_difference(show):
+    ours, theirs = make_prediction(), make_prediction(seed=1)
+    order = list(range(17))[::-1]
+    parents = [16 - parent if parent >= 0 else -1 for parent in H36M_17.parents()][::-1]
+    turned = Skeleton(parents, [16 - j for j in H36M_17.joints_left()], [16 - j for j in H36M_17.joints_right()],
+                      H36M_17.names()[::-1])
+    page = show(ours, replace(theirs, joints=theirs.joints[:, order], skeleton=turned, ground_truth=None))
+    expected = [pose.errors_mm().mean() for pose in (ours, theirs)]
+    np.testing.assert_allclose(number_of(page, "MPJPE (P1)"), [*expected, expected[0] - expected[1]], atol=0.06)
+    assert page.locator("#timeline-legend").inner_text().split() == ["ours", "theirs"]
+    overlaid = pixels(page, "scene")
+    page.keyboard.press("s")
+    assert pixels(page, "scene") != overlaid
+
+
+def test_without_ground_truth_two_methods_show_how_far_they_are_apart(show):
+    ours, theirs = (make_prediction(seed=seed, ground_truth=None) for seed in (0, 1))
+    page = show(ours, theirs)
+    relative = [pose.joints - pose.joints[:, :1] for pose in (ours, theirs)]
+    apart = 1000 * np.sqrt(((relative[0] - relative[1]) ** 2).sum(-1)).mean()
+    assert number_of(page, "Whole sequence") == [pytest.approx(apart, abs=0.06)]
+
+
+def test_a_bare_prediction_in_the_camera_shows_the_coordinates_of_the_file(show):
+    given = {"ground_truth": None, "keypoints_2d": None, "skeleton_2d": None, "frame": "camera", "source": {}}
+    prediction = make_prediction(1, **given)
+    page = show(prediction)
+    page.evaluate("viewer.select(0)")
+    place = ", ".join(f"{value:.3f}" for value in prediction.joints[0, 0]).replace("-", "−")
+    page.wait_for_selector("#tip:visible")
+    assert place in page.locator("#tip").inner_text()
+    assert not page.locator("#timeline").is_visible() and not page.locator("#input").is_visible()
+
+
+def test_dark_mode_is_dark_and_light_mode_light(show):
+    shades = [show(make_prediction(), color_scheme=scheme).evaluate("getComputedStyle(document.body).backgroundColor")
+              for scheme in ("light", "dark")]
+    light, dark = (np.mean([int(part) for part in shade.strip("rgb()").split(",")[:3]]) for shade in shades)
+    assert light > 200 and dark < 50
+
+
+def test_text_out_of_a_file_never_runs(show):
+    names = [f"{HOSTILE}{number}" for number in range(17)]
+    skeleton = Skeleton(H36M_17.parents(), H36M_17.joints_left(), H36M_17.joints_right(), names)
+    hostile = replace(make_prediction(), skeleton=skeleton,
+                      source={"action": HOSTILE, "command": HOSTILE, "checkpoint": HOSTILE})
+    page = show(hostile, labels=[HOSTILE])
+    page.evaluate("viewer.select(2)")
+    page.wait_for_selector("#tip:visible")
+    assert page.evaluate("window.broken") is None and page.locator("img").count() == 0
+    assert HOSTILE in page.locator("#title").inner_text() and HOSTILE in page.title()
+
+
+def test_what_is_no_page_or_no_pair_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UsageError, match=r"\.html"):
+        write_viewer(tmp_path / "a.npz", [make_prediction()], ["a"])
+    moved = make_prediction()
+    moved = replace(moved, ground_truth=moved.ground_truth + 1)
+    for other, word in ((make_prediction(9), "24 frames and the other 9"), (moved, "1000 mm apart"),
+                        (replace(make_prediction(), frame="camera"), "camera coordinates")):
+        with pytest.raises(DataError, match=word):
+            write_viewer(tmp_path / "a.html", [make_prediction(), other], ["a", "b"])
+    assert not list(tmp_path.iterdir())
