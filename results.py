@@ -5,7 +5,7 @@
     python results.py view --compare ours.npz theirs.npz            # two methods on the same sequence
     python results.py export walking.npz walking.bvh                # .npz .json .csv .bvh .trc .c3d
     python results.py export walking.npz walking.trc --smooth savgol
-    python results.py plot errors.json output/*_curves.csv          # errors, PCK, training curves as PNG
+    python results.py plot errors.json output/*_log.csv             # errors, PCK, training curves as PNG
     python results.py compare ours.npz theirs.npz                   # errors of both, joint by joint
 
 Results are the .npz or .json files that --viz-export, --export and --predict write.
@@ -16,13 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.comparison import comparison_table, same_sequence
-from common.export import read_prediction
-from common.flags import OneLineParser, natural, split_names
+from common.export import AXES as FRAMES
+from common.export import check_export, export_prediction, read_prediction
+from common.export_tables import BVH_UNITS
+from common.flags import SMOOTHING, OneLineParser, natural, split_names
 from common.plots import FORMATS
 from common.result_files import read_results
 from common.result_plots import AXES, USUAL, draw_results
 from common.serving import open_browser, serve_page, server
-from common.utils import DataError, UsageError, check_place, run_script
+from common.utils import DataError, UsageError, check_place, print_notices, run_script
 from common.viewer import check_viewer, write_viewer
 
 
@@ -33,8 +35,7 @@ def get_args():
     export_flags(commands.add_parser("export", help="poses in the formats of other programs"))
     plot_flags(commands.add_parser("plot", help="errors, PCK and training curves as pictures"))
     compare_flags(commands.add_parser("compare", help="two methods on the same sequence"))
-    args = parser.parse_args()
-    return args
+    return parser.parse_args()
 
 
 def view_flags(parser):
@@ -57,17 +58,13 @@ def view_flags(parser):
 
 
 def export_flags(parser):
-    from common.export import AXES
-    from common.export_tables import BVH_UNITS
-    from common.smoothing import KINDS
-
     parser.set_defaults(run=export)
     parser.add_argument("results", type=Path, metavar="RESULTS", help="a results file, .npz or .json")
     parser.add_argument("output", type=Path, metavar="OUT", help="the file to write: .npz .json .csv .bvh .trc .c3d")
-    parser.add_argument("--smooth", choices=list(KINDS), default=None, help="smooth over time (default: not)")
-    parser.add_argument("--frame", choices=list(AXES), default=None,
+    parser.add_argument("--smooth", choices=SMOOTHING, help="smooth over time (default: not)")
+    parser.add_argument("--frame", choices=list(FRAMES),
                         help="axes of .npz, .json and .csv (default: the world's, where they are known)")
-    parser.add_argument("--bvh-unit", choices=list(BVH_UNITS), default=None, help="of .bvh (default: m, Blender's)")
+    parser.add_argument("--bvh-unit", choices=list(BVH_UNITS), help="of .bvh (default: m, Blender's)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -145,10 +142,6 @@ def find_video(predictions):
 
 
 def export(args):
-    from common.export import check_export, read_prediction, write_prediction
-    from common.smoothing import smooth
-    from common.utils import atomic_path, print_notices
-
     suffix = args.output.suffix.lower()
     check_export(args.output)
     if args.bvh_unit and suffix != ".bvh":
@@ -159,17 +152,11 @@ def export(args):
         raise UsageError(f"{args.output}: is the file to read; give another name to write to")
     prediction = _in_frame(read_prediction(args.results), args.frame, args.results)
     if args.smooth:
+        from common.smoothing import smooth
+
         prediction, effect = smooth(prediction, args.smooth)
         print_notices(effect)
-    if suffix == ".bvh":
-        from common.export_bvh import write_bvh
-
-        with atomic_path(args.output) as temporary:
-            notices = write_bvh(temporary, prediction, args.bvh_unit or "m")
-    else:
-        notices = write_prediction(args.output, prediction)
-    print(f"3D coordinates of {len(prediction)} frames written to {args.output}")
-    print_notices(notices)
+    export_prediction(prediction, [args.output], **({"unit": args.bvh_unit} if args.bvh_unit else {}))
 
 
 def _in_frame(prediction, frame, path):

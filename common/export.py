@@ -223,8 +223,8 @@ def _plain(values):
 
 
 def _lazily(module, function):
-    def write(path, prediction):
-        return getattr(import_module(module), function)(path, prediction)
+    def write(path, prediction, **options):
+        return getattr(import_module(module), function)(path, prediction, **options)
     return write
 
 
@@ -235,20 +235,21 @@ WRITERS = RESULTS | {".csv": _lazily("common.export_tables", "write_csv"),
                      ".c3d": _lazily("common.export_tables", "write_c3d")}
 
 
-def write_prediction(path, prediction):
+def write_prediction(path, prediction, **options):
     """Write a prediction in the format of the suffix, one of `WRITERS`; returns notices, lines to print.
 
-    Raises UsageError, WriteError, DependencyError.
+    options: those of the format, such as the unit of `common.export_bvh.write_bvh`. Raises UsageError,
+    WriteError, DependencyError.
     """
     check_export(path)
     with atomic_path(path) as temporary:
-        return WRITERS[Path(path).suffix.lower()](temporary, prediction)
+        return WRITERS[Path(path).suffix.lower()](temporary, prediction, **options)
 
 
-def export_prediction(prediction, paths):
+def export_prediction(prediction, paths, **options):
     """Write a prediction to all of the paths, and print where, with what there is to notice."""
     for path in paths:
-        notices = write_prediction(path, prediction)
+        notices = write_prediction(path, prediction, **options)
         print(f"3D coordinates of {len(prediction)} frames written to {path}")
         print_notices(notices)
 

@@ -82,10 +82,7 @@ def _smoothed(prediction, kind):
 def _write_page(args, prediction):
     from common.viewer import write_viewer
 
-    video = {"video": args.viz_video, "video_skip": args.viz_skip}
-    if args.viz_video and args.viz_downsample > 1:
-        video["video_downsample"] = args.viz_downsample
-    write_viewer(args.viz_output, [prediction], [RECONSTRUCTION], **video)
+    write_viewer(args.viz_output, [prediction], [RECONSTRUCTION], args.viz_video, args.viz_skip, args.viz_downsample)
     print(f"page of {len(prediction)} frames written to {args.viz_output}; open it in a browser")
 
 

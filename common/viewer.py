@@ -35,7 +35,8 @@ VIDEO_KBPS, LOWEST_KBPS = 1500, 80
 VIDEO_LIMIT = 40e6  # bytes: more makes pages that phones do not open
 LEVEL = (-0.1, 0.25)  # metres: a lowest joint at this height of a world stands on the floor z = 0
 SOURCE_LABELS = {"checkpoint": "Checkpoint", "checkpoint_sha256": "SHA-256", "command": "Command", "dataset": "Dataset",
-                 "subject": "Subject", "action": "Action", "camera": "Camera", "video": "Video"}
+                 "subject": "Subject", "action": "Action", "camera": "Camera", "video": "Video",
+                 "smoothing": "Smoothing"}
 
 
 def check_viewer(path):
@@ -45,11 +46,11 @@ def check_viewer(path):
     check_place(path)
 
 
-def write_viewer(path, predictions, labels, video=None, video_skip=0):
+def write_viewer(path, predictions, labels, video=None, video_skip=0, video_downsample=1):
     """Write the page of one `common.export.Prediction`, or of two of the same sequence, to `path` (.html).
 
-    labels: a name for each; video: the path of the input video, whose frame video_skip + n belongs to pose n; where it
-    is too long for a page, a notice takes its place. Raises UsageError, DataError, WriteError.
+    labels: a name for each; video: the path of the input video, whose frame video_skip + n * video_downsample belongs
+    to pose n; where it is too long for a page, a notice takes its place. Raises UsageError, DataError, WriteError.
     """
     if len(predictions) not in (1, 2) or len(labels) != len(predictions):
         raise ValueError(f"{len(predictions)} predictions with {len(labels)} labels; a page shows one or two")
@@ -59,7 +60,7 @@ def write_viewer(path, predictions, labels, video=None, video_skip=0):
     about, arrays = _contents(predictions, labels)
     blocks = {name: np.ascontiguousarray(array, "<f8" if name == "times" else "<f4") for name, array in arrays.items()}
     if video is not None:
-        about["video"], embedded = _embed(video, video_skip, predictions[0])
+        about["video"], embedded = _embed(video, video_skip, video_downsample, predictions[0])
         if embedded:
             blocks["video"] = np.frombuffer(embedded, np.uint8)
     with atomic_path(path) as temporary:
@@ -185,7 +186,7 @@ def _camera_direction(prediction):
     return rotation[:, 2].tolist()
 
 
-def _embed(path, skip, prediction):
+def _embed(path, skip, downsample, prediction):
     """({"notice", "frames"}, bytes of an .mp4 or None) of the frames of a video that belong to the poses."""
     times = prediction.seconds()
     kbps = min(VIDEO_KBPS, VIDEO_LIMIT * 8 / 1000 / (times[-1] + 1 / prediction.fps))
@@ -193,7 +194,7 @@ def _embed(path, skip, prediction):
         return {"notice": f"The video of {times[-1] / 60:.0f} minutes is too long for a page.", "frames": 0}, None
     info = probe(path)
     width = None if info.height <= VIDEO_HEIGHT else max(2, round(info.width * VIDEO_HEIGHT / info.height))
-    frames = read_frames(path, skip, len(prediction), width=width)
+    frames = read_frames(path, skip, len(prediction), downsample, width=width)
     first = next(frames, None)
     if first is None:
         raise DataError(f"{path}: ends before frame {skip}; skip fewer frames")

@@ -1,6 +1,6 @@
 """Lift the 2D joints in a video with an ONNX file of export_onnx.py, without torch.
 
-    python prepare_data_2d.py -i clip.mp4.npz -o mine --video clip.mp4           # once: who is who, gaps, joints, pixels
+    python prepare_data_2d.py -i clip.mp4.npz -o mine --video clip.mp4          # once: who is who, gaps, joints
     python examples/lift_video_onnx.py lifter.onnx data/data_2d_custom_mine.npz poses.npz
 
 Poses (T, J, 3) of the video's frames are relative to the root joint, in the camera's space.

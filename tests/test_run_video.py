@@ -1,7 +1,6 @@
 """A user's own video in one command: rates, rotation, and the same as in two commands."""
 import struct
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from common.synthetic_detections import people_of, write_alphapose, write_detect
 from common.synthetic_video import detected, motion_at
 from common.utils import CheckpointError, DataError
 from common.video import frame_times, open_writer, probe, quarter_turns
+from common.viewer import write_viewer
 
 SIZE = (1000, 1002)  # of the camera that the demo people are seen by
 CHECKPOINT = ROOT / "checkpoint" / "demo" / "16_gt_9_supervised.bin"
@@ -203,23 +203,26 @@ def test_a_page_of_an_own_video_and_a_file_for_other_programs_leave_results_too(
     import run_video
 
     shown = []
-    monkeypatch.setitem(sys.modules, "common.viewer", SimpleNamespace(write_viewer=lambda *given, **more: shown.append(
-        (given, more))))
-    monkeypatch.setitem(sys.modules, "common.export_tables", SimpleNamespace(
-        write_csv=lambda path, prediction: path.write_text("x") and ["a column a joint"]))
+
+    def spy(*given):
+        shown.append(given)
+        write_viewer(*given)
+
+    monkeypatch.setattr("common.viewer.write_viewer", spy)
     monkeypatch.setattr(sys, "argv", list(map(str, [
         "run_video.py", own / "clip.mp4", "--detections", own / "clip.json", "--evaluate", CHECKPOINT, "--output",
         tmp_path / "page.html", "--export", tmp_path / "a.csv", "--viz-limit", 7,
         "--viz-skip", 2, "--viz-downsample", 3])))
     run_video.main(run_video.get_args())
-    ((path, (part,), labels), more), = shown
+    (path, (part,), labels, *video), = shown
     assert str(path) == str(tmp_path / "page.html") and len(labels) == 1
-    assert more == {"video": str(own / "clip.mp4"), "video_skip": 2, "video_downsample": 3}
+    assert video == [str(own / "clip.mp4"), 2, 3]
     whole = read_prediction(tmp_path / "page.results.npz")
     assert (len(part), len(whole)) == (7, 30)
     np.testing.assert_array_equal(part.keypoints_2d, whole.keypoints_2d[2:23:3])
-    assert "INFO: a column a joint" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "page.results.npz"]
+    assert "INFO: metres and seconds" in capsys.readouterr().out
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 30
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "page.html", "page.results.npz"]
 
 
 def rotation_of(quaternion):
