@@ -8,10 +8,17 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo demo-video demo-3dhp demo-contextpose test lint bench clean
 
-.venv/ready: requirements.txt requirements-dev.txt
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+.venv/ready: requirements.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements-dev.txt
+	$(PIP) -r requirements.txt
 	touch $@
+
+# What the tests need on top: ruff, pytest, a browser's remote control, readers of exported files.
+.venv/dev: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) -r requirements-dev.txt
+	touch .venv/ready $@
 
 # Train, evaluate and render on demo people: what comes out lies in output/.
 demo: .venv/ready
@@ -20,6 +27,8 @@ demo: .venv/ready
 	$(BIN)/python run_s-agcn.py -d demo --data-dir output/data -c output -arc 3,3 -ch 16 -tta --evaluate --render \
 		--viz-subject S9 --viz-action Walking --viz-size 3 --viz-output output/walking.mp4 \
 		--viz-export output/walking.npz
+	$(BIN)/python results.py view output/walking.npz
+	$(BIN)/python results.py export output/walking.npz output/walking.bvh
 
 # A user's own video: filmed, detected and lifted. The result is output/video/walking_3d.mp4.
 demo-video: .venv/ready
@@ -49,10 +58,10 @@ demo-contextpose: .venv/ready
 	$(CONTEXTPOSE) --predict output/contextpose/human36m/processed/S9/Greeting-1/imageSequence-undistorted/60457274 \
 		--intrinsics 1145.5,1144.8,515.0,501.9 --boxes 350,145,800,560 --output output/contextpose/poses
 
-test: .venv/ready
+test: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
-lint: .venv/ready
+lint: .venv/dev
 	$(BIN)/ruff check .
 
 bench: .venv/ready
