@@ -101,17 +101,22 @@ def window_view(keypoints, length, causal):
     return np.lib.stride_tricks.as_strided(padded, shape, (frame, frame, joint, coordinate), writeable=False)
 
 
-def predict(model, keypoints, device, flip=None, amp="off", frames=None, intrinsics=None, stop=None):
+def prediction_bar(frames, flip, desc):
+    """A bar for `predict` of so many frames: each is a window, and with `flip` its mirror image is one more."""
+    return progress(total=frames * (1 if flip is None else 2), desc=desc, unit="window", unit_scale=True)
+
+
+def predict(model, keypoints, device, flip=None, amp="off", frames=None, intrinsics=None, stop=None, bar=None):
     """The poses (T, J, 3) of a sequence of keypoints (T, J_in, 2), root-relative, as float32 NumPy.
 
     flip: None, or (kps_left, kps_right, joints_left, joints_right): average with the mirrored input's prediction.
     frames: the frames (n,) to predict, where not all are wanted. intrinsics: (9,) of the camera, where `model` takes
-    them. stop: a StopSignals; when it is requested the result is None.
+    them. stop: a StopSignals; when it is requested the result is None. bar: a `prediction_bar` to move on.
     """
     if flip is not None:
-        plain = predict(model, keypoints, device, None, amp, frames, intrinsics, stop)
+        plain = predict(model, keypoints, device, None, amp, frames, intrinsics, stop, bar)
         mirrored = predict(model, mirror(keypoints, *flip[:2]), device, None, amp, frames,
-                           None if intrinsics is None else mirror_intrinsics(intrinsics), stop)
+                           None if intrinsics is None else mirror_intrinsics(intrinsics), stop, bar)
         return None if plain is None or mirrored is None else (plain + mirror(mirrored, *flip[2:])) / 2
     windows = window_view(keypoints, model.receptive_field(), model.causal)
     frames = np.arange(len(windows)) if frames is None else frames
@@ -124,6 +129,8 @@ def predict(model, keypoints, device, flip=None, amp="off", frames=None, intrins
             batch = torch.from_numpy(windows[frames[first : first + EVALUATION_WINDOWS]]).to(device)
             output = model(batch, *known)
             poses.append((output[0] if isinstance(output, tuple) else output)[:, 0].float().cpu())
+            if bar is not None:
+                bar.update(len(batch))
     return torch.cat(poses).numpy()
 
 
@@ -138,15 +145,14 @@ def predict_each(model, sequences, measure, processes, flip=None, amp="off", sto
     frames = [sequence.scored_frames() for sequence in sequences]
     order = sorted(range(len(sequences)), key=lambda i: -len(frames[i]))[processes.rank :: processes.world_size]
     results = {}
-    bar = progress(total=sum(len(frames[i]) for i in order), desc=desc, unit="frame", unit_scale=True)
+    bar = prediction_bar(sum(len(frames[i]) for i in order), flip, desc)
     for turn in range(-(-len(sequences) // processes.world_size)):
         if turn < len(order):  # the last turn may be for the processes before this one
             i = order[turn]
             prediction = predict(model, sequences[i].keypoints, processes.device, flip, amp, frames[i],
-                                 sequences[i].intrinsics, stop)
+                                 sequences[i].intrinsics, stop, bar)
             if prediction is not None:
                 results[i] = measure(prediction, sequences[i])
-            bar.update(len(frames[i]))
         if stop is not None and processes.any(stop.requested):
             raise Interrupted
     bar.close()

@@ -21,7 +21,7 @@ import numpy as np
 from common.plain_values import checked, numbers, numbers_or_text, one, skeleton_of, storable, text
 from common.safe_io import load_npz
 from common.skeleton import Skeleton
-from common.utils import DataError, UsageError, atomic_path, check_place, print_notices, require
+from common.utils import DataError, UsageError, atomic_path, check_place, print_notices, progress, require
 
 FORMAT, VERSION = "3d-human-pose", 1
 CAMERA_AXES = "x right, y down, z away from the camera"
@@ -37,6 +37,7 @@ FRAMES_OF = ("joints", "times", "joints_camera", "ground_truth", "keypoints_2d")
 NOT_POSES = "is no file of predicted poses; give one that --viz-export, --export or --predict wrote"
 SLOWEST, FASTEST = 1e-15, 1e15  # frames per second: times that any number can hold
 DIGITS = 6  # of metres and seconds in JSON
+BLOCK = 1000  # rows that are written to it at once
 
 
 @dataclass
@@ -208,9 +209,30 @@ def _write_npz(path, prediction):
 
 
 def _write_json(path, prediction):
-    content = {name: _plain(value) for name, value in _contents(prediction).items()}
-    path.write_text(json.dumps({**content, "source": prediction.source}, allow_nan=False) + "\n", encoding="utf-8")
+    contents = _contents(prediction)
+    size = sum(values.size for values in contents.values())
+    with open(path, "w", encoding="utf-8", newline="\n") as file, \
+            progress(total=size, desc="writing", unit="number", unit_scale=True) as bar:
+        file.write("{")
+        for name, values in contents.items():
+            file.write(f"{json.dumps(name)}: ")
+            file.writelines(_json_of(values, bar))
+            file.write(", ")
+        file.write(f'"source": {json.dumps(prediction.source)}}}\n')
     return []
+
+
+def _json_of(values, bar):
+    """The JSON text of an array, in pieces of some rows: as lists, numbers take ten times the memory."""
+    if not values.ndim:
+        yield json.dumps(_plain(values), allow_nan=False)
+        return
+    yield "["
+    for start in range(0, len(values), BLOCK):
+        rows = values[start:start + BLOCK]
+        yield (", " if start else "") + json.dumps(_plain(rows), allow_nan=False)[1:-1]
+        bar.update(rows.size)
+    yield "]"
 
 
 def _plain(values):
@@ -239,11 +261,14 @@ def write_prediction(path, prediction, **options):
     """Write a prediction in the format of the suffix, one of `WRITERS`; returns notices, lines to print.
 
     options: those of the format, such as the unit of `common.export_bvh.write_bvh`. Raises UsageError,
-    WriteError, DependencyError.
+    WriteError, DependencyError, and DataError for what the format cannot hold.
     """
     check_export(path)
-    with atomic_path(path) as temporary:
-        return WRITERS[Path(path).suffix.lower()](temporary, prediction, **options)
+    try:
+        with atomic_path(path) as temporary:
+            return WRITERS[Path(path).suffix.lower()](temporary, prediction, **options)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def export_prediction(prediction, paths, **options):
@@ -270,12 +295,13 @@ def check_export(path):
 def results_paths(output, export):
     """Where a script leaves its prediction: at `export`, if given, and in a results file that can be read, always.
 
-    Where `export` names none, that is `<stem>.results.npz` beside `output`, or without one beside `export`.
+    Where `export` names none, that is `<stem>.results.npz` beside `output`, or without one beside `export`. It comes
+    first: whatever a format cannot hold, the prediction is kept.
     """
     paths = [Path(export)] if export else []
     if not any(path.suffix.lower() in RESULTS for path in paths):
         beside = Path(output or export)
-        paths.append(beside.with_name(f"{beside.stem}.results.npz"))
+        paths.insert(0, beside.with_name(f"{beside.stem}.results.npz"))
     return paths
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from common.export_tables import BVH_UNITS, even_frames, joint_labels, write_rows, y_up
+from common.utils import progress
 
 NO_LENGTH = 1e-5  # metres: shorter bones have no direction
 LOCKED = 1e-7  # cosine of the middle angle below which the other two only have a sum
@@ -61,7 +62,8 @@ def write_bvh(path, prediction, unit="m"):
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(line + "\n" for line in _hierarchy(nodes, BVH_UNITS[unit]))
         file.write(f"MOTION\nFrames: {len(joints)}\nFrame Time: {1 / fps:.9f}\n")
-        angles = np.concatenate([euler_angles(_local(nodes, node).as_matrix()) for node in nodes], axis=-1)
+        angles = np.concatenate([euler_angles(_local(nodes, node).as_matrix())
+                                 for node in progress(nodes, desc="angles", unit="bone")], axis=-1)
         root = BVH_UNITS[unit] * joints[:, prediction.skeleton.root()]
         write_rows(file, np.concatenate([root, angles], axis=-1), "%.6f", " ")
     return [*notices, f"unit {unit}; axes: y up, in the rest pose facing +z with the left side at +x",
@@ -210,8 +212,10 @@ def pose_nodes(skeleton, lengths, directions):
     bones, names, nodes = Bones(skeleton, lengths, directions), joint_labels(skeleton), []
     still = Rotation.from_quat(np.tile([0.0, 0, 0, 1], (len(directions), 1)))
     waiting = [(skeleton.root(), -1, still, False)]  # joint, node that it hangs on, its rotations, is it a side branch
+    bar = progress(total=skeleton.num_joints(), desc="rotations", unit="bone")
     while waiting:
         joint, above, inherited, beside = waiting.pop()
+        bar.update()
         if beside:
             inherited = bones.turns(inherited, [joint])
             nodes.append(Node(_free(f"{nodes[above].name}_to_{names[joint]}", names), above, np.zeros(3), inherited))
@@ -225,6 +229,7 @@ def pose_nodes(skeleton, lengths, directions):
         if not children:
             nodes[here].end = max(0.3 * lengths[joint], 0.02) * rest
         waiting += [(child, here, turns, child in pointing[1:] and lengths[child] > 0) for child in reversed(children)]
+    bar.close()
     return nodes
 
 

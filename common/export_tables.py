@@ -46,7 +46,7 @@ def joint_labels(skeleton):
 
 def write_rows(file, rows, formats, delimiter):
     """Rows (T, columns) of numbers, each column in its printf format, to a text file."""
-    for start in progress(range(0, len(rows), BLOCK), desc="writing", unit_scale=BLOCK):
+    for start in progress(range(0, len(rows), BLOCK), desc="writing", unit="frame", unit_scale=BLOCK):
         np.savetxt(file, rows[start:start + BLOCK], formats, delimiter)
 
 
@@ -92,7 +92,7 @@ def write_c3d(path, prediction):
     Raises DependencyError without ezc3d, DataError of more frames than the format can count.
     """
     if len(prediction) > C3D_FRAMES:
-        raise DataError(f"a .c3d holds at most {C3D_FRAMES} frames, not {len(prediction)}; export to .trc or .csv")
+        raise DataError(f"C3D holds at most {C3D_FRAMES} frames, not {len(prediction)}; export to .trc or .csv")
     ezc3d = require("ezc3d", "ezc3d")
     joints, fps, notices = even_frames(prediction)
     file = ezc3d.c3d()

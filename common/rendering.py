@@ -6,7 +6,7 @@ import numpy as np
 
 from common.camera import camera_to_world, image_coordinates
 from common.custom_dataset import CustomDataset
-from common.engine import predict
+from common.engine import predict, prediction_bar
 from common.evaluation import check_finite
 from common.export import Prediction, export_prediction, make_source, results_paths
 from common.keypoints import LAYOUTS
@@ -28,7 +28,8 @@ def render(args, data, model, device, checkpoint):
     model.eval()
 
     def lift(keypoints):
-        return predict(model, keypoints, device, flip, args.amp)
+        with prediction_bar(len(keypoints), flip, "lifting") as bar:
+            return predict(model, keypoints, device, flip, args.amp, bar=bar)
 
     # A user's video has any rate; the sequences of a dataset have the one that the network was trained at.
     relative = lift(sequence.keypoints) if sequence.positions is not None else at_network_rate(lift, sequence.keypoints,

@@ -86,6 +86,14 @@ def test_an_npz_needs_nothing_but_numpy_and_a_json_nothing_at_all(tmp_path):
     assert content["keypoints_2d"][0][3] == [None, None] and content["size"] == [640, 480]
 
 
+def test_a_json_that_is_written_in_pieces_is_the_same(tmp_path, monkeypatch):
+    write_prediction(tmp_path / "whole.json", made(7))
+    monkeypatch.setattr("common.export.BLOCK", 3)
+    write_prediction(tmp_path / "pieces.json", made(7))
+    assert (tmp_path / "pieces.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert json.loads((tmp_path / "whole.json").read_bytes())["times"] == np.round(made(7).times, 6).tolist()
+
+
 def test_the_source_tells_the_command_and_the_checkpoint_by_its_hash(tmp_path, monkeypatch):
     (tmp_path / "w.bin").write_bytes(b"weights" * 300_000)
     monkeypatch.setattr(sys, "argv", ["/some/where/run.py", "--x", "a b", "file\udcff"])
@@ -109,11 +117,11 @@ def test_frames_that_are_cut_keep_their_times():
 
 def test_a_results_file_is_left_in_every_case(tmp_path):
     for output, export, names in (("a.mp4", "b.npz", ["b.npz"]), ("a.mp4", "b.JSON", ["b.JSON"]),
-                                  ("a.mp4", None, ["a.results.npz"]), (None, "c.bvh", ["c.bvh", "c.results.npz"]),
-                                  ("a.html", "b.csv", ["b.csv", "a.results.npz"])):
+                                  ("a.mp4", None, ["a.results.npz"]), (None, "c.bvh", ["c.results.npz", "c.bvh"]),
+                                  ("a.html", "b.csv", ["a.results.npz", "b.csv"])):
         paths = results_paths(output and tmp_path / "x" / output, export and tmp_path / export)
         assert [path.name for path in paths] == names
-        assert paths[-1].parent == (tmp_path / "x" if output and names[-1].startswith("a") else tmp_path)
+        assert paths[0].parent == (tmp_path / "x" if output and names[0].startswith("a") else tmp_path)
 
 
 def test_what_a_writer_notices_is_printed(tmp_path, monkeypatch, capsys):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from common import export_tables
-from common.export import Prediction
+from common.export import Prediction, write_prediction
 from common.export_tables import write_c3d, write_csv, write_trc, y_up
 from common.keypoints import H36M_17
 from common.skeleton import Skeleton
@@ -79,8 +79,9 @@ def test_ezc3d_reads_points_labels_rate_and_units(tmp_path):
 def test_more_frames_than_a_c3d_can_count_are_refused(tmp_path, monkeypatch):
     pytest.importorskip("ezc3d")
     monkeypatch.setattr(export_tables, "C3D_FRAMES", 3)
-    with pytest.raises(DataError, match="at most 3 frames, not 4"):
-        write_c3d(tmp_path / "a.c3d", poses())
+    with pytest.raises(DataError, match=r"a\.c3d: C3D holds at most 3 frames, not 4"):
+        write_prediction(tmp_path / "a.c3d", poses())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("write", [write_trc, write_c3d])

@@ -7,11 +7,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, run_script
 
 from common.camera import image_coordinates, project_to_2d, world_to_camera
+from common.engine import EVALUATION_WINDOWS, predict, prediction_bar
 from common.export import read_prediction
 from common.h36m_dataset import h36m_cameras
+from common.keypoints import H36M_17
+from common.s_agcn import S_AGCN
 from common.safe_io import load_npz
 
 CHECKPOINT = ROOT / "checkpoint" / "demo" / "16_gt_9_supervised.bin"
@@ -71,6 +75,14 @@ def test_results_agree_with_the_cameras_and_the_data(render, demo_data, tmp_path
     assert found.source.pop("command").startswith("run_s-agcn.py -d demo")
     assert found.source == {"checkpoint": str(CHECKPOINT), "dataset": "demo", "subject": "S9", "action": "Walking 1",
                             "checkpoint_sha256": hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest(), "camera": "1"}
+
+
+@pytest.mark.parametrize("flip", [None, 2 * (H36M_17.joints_left(), H36M_17.joints_right())])
+def test_the_bar_of_a_prediction_moves_on_with_its_batches_and_ends_full(flip):
+    model, keypoints, steps = S_AGCN(17, 2, 17, [3], channels=2).eval(), np.zeros((300, 17, 2), np.float32), []
+    predict(model, keypoints, torch.device("cpu"), flip, bar=SimpleNamespace(update=steps.append))
+    assert sum(steps) == prediction_bar(300, flip, "lifting").total
+    assert max(steps) <= EVALUATION_WINDOWS
 
 
 def test_a_page_shows_what_a_video_would(render, shown, tmp_path, capsys):
