@@ -86,6 +86,14 @@ def write_trc(path, prediction):
     return [*notices, "millimetres; axes: y up, x that of the world, z against its y (OpenSim: x forward, z right)"]
 
 
+def _check_length(path, numbers):
+    """Raise OSError where a C3D of so many coordinates is cut short: ezc3d does not tell that a disk is full."""
+    with open(path, "rb") as file:
+        start = int.from_bytes(file.read(18)[16:], "little")  # the block of 512 bytes, from 1, where they begin
+    if path.stat().st_size < 512 * max(start - 1, 1) + 4 * numbers:
+        raise OSError("it is cut short, as by a full disk")
+
+
 def write_c3d(path, prediction):
     """Points for C3D readers: millimetres, the axes of the world, z up.
 
@@ -103,4 +111,5 @@ def write_c3d(path, prediction):
     points[:3] = MM * joints.transpose(2, 1, 0)
     file["data"]["points"] = points
     file.write(str(path))
+    _check_length(path, points.size)
     return [*notices, "millimetres; axes: z up, x and y those of the world"]

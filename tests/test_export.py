@@ -23,7 +23,7 @@ from common.export import (
 )
 from common.keypoints import COCO_17, H36M_17
 from common.skeleton import Skeleton
-from common.utils import DataError, DependencyError, UsageError
+from common.utils import DataError, DependencyError, UsageError, WriteError
 
 
 def made(frames=5, **changes):
@@ -172,6 +172,23 @@ def test_a_missing_library_is_told_before_anything_is_done(tmp_path, monkeypatch
 def test_what_is_no_prediction_is_none(changes, words):
     with pytest.raises(ValueError, match=words):
         made(**changes)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json", ".csv", ".bvh", ".trc", ".c3d"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(suffix, tmp_path):
+    resource = pytest.importorskip("resource")  # not on Windows
+    if suffix == ".c3d":
+        pytest.importorskip("ezc3d")
+    path = tmp_path / f"a{suffix}"
+    path.write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))  # bytes of any file that is written from here on
+    try:
+        with pytest.raises(WriteError, match=f"a{suffix}: could not be written"):
+            write_prediction(path, made(30))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("extra", [{"parents": np.arange(3)}, {"source": "me"}, {"keypoints_3d": [1]},
