@@ -99,10 +99,10 @@ def write_c3d(path, prediction):
 
     Raises DependencyError without ezc3d, DataError of more frames than the format can count.
     """
-    if len(prediction) > C3D_FRAMES:
-        raise DataError(f"C3D holds at most {C3D_FRAMES} frames, not {len(prediction)}; export to .trc or .csv")
     ezc3d = require("ezc3d", "ezc3d")
     joints, fps, notices = even_frames(prediction)
+    if len(joints) > C3D_FRAMES:
+        raise DataError(f"C3D holds at most {C3D_FRAMES} frames, not {len(joints)}; export to .trc or .csv")
     file = ezc3d.c3d()
     for name, value in (("RATE", [fps]), ("UNITS", ["mm"]), ("LABELS", joint_labels(prediction.skeleton)),
                         ("X_SCREEN", ["+X"]), ("Y_SCREEN", ["+Z"])):

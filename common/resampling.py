@@ -4,6 +4,7 @@ import numpy as np
 NETWORK_FPS = 50  # of Human3.6M and of the demo people
 LIKE = 0.01  # rates that differ by less are taken as the same
 SHORTEST = 1e-4  # seconds between frames: what video files can tell apart
+MOST_FRAMES = 20  # into which one may become where pauses are filled
 LONGEST_PAUSE = 1.0  # seconds: longer ones between two frames teach the network nothing and count as one
 
 
@@ -40,17 +41,18 @@ def interpolate(values, times, at):
 def at_even_rate(values, fps, times=None):
     """Values (T, ...) at even steps in time, for what knows a rate only: (values, frames per second, notices).
 
-    times (T,): ascending seconds where the frames are uneven, else None: then they are `fps` a second already.
+    times (T,): ascending seconds where the frames are uneven, else None: then they are `fps` a second already. Pauses
+    do not thin the rest: the rate is that of most frames, and they are filled, up to MOST_FRAMES times T in all.
     """
     if times is None or len(times) < 2:
         return values, fps, []
     rate = steady_rate(times)
     if rate is not None:
         return values, rate, []
-    rate = (len(times) - 1) / (times[-1] - times[0])
-    at = np.linspace(times[0], times[-1], len(times))
-    return interpolate(values, times, at), rate, [
-        f"the frames are uneven in time: brought to their mean rate of {rate:.4g} a second by linear interpolation"]
+    span, steps = times[-1] - times[0], len(times) - 1
+    steps = int(np.clip(round(span / np.median(np.diff(times))), steps, MOST_FRAMES * steps))
+    return interpolate(values, times, np.linspace(times[0], times[-1], steps + 1)), steps / span, [
+        f"the frames are uneven in time: brought to {steps / span:.4g} a second by linear interpolation"]
 
 
 def at_network_rate(lift, keypoints, times):

@@ -70,9 +70,9 @@ def savgol(joints, seconds):
         return joints
     even, fps, resampled = at_even_rate(joints, (frames - 1) / seconds[-1], seconds)
     # Odd, as the frame is in its middle; more than a cubic can follow, no more than there are.
-    window = min(max(2 * round(WINDOW * fps / 2) + 1, ORDER + 2), frames - 1 + frames % 2)
+    window = min(max(2 * round(WINDOW * fps / 2) + 1, ORDER + 2), len(even) - 1 + len(even) % 2)
     smoothed = savgol_filter(even, window, ORDER, axis=0)
-    return interpolate(smoothed, np.linspace(0, seconds[-1], frames), seconds) if resampled else smoothed
+    return interpolate(smoothed, np.linspace(0, seconds[-1], len(even)), seconds) if resampled else smoothed
 
 
 KINDS = {"one-euro": one_euro, "savgol": savgol}

@@ -157,9 +157,9 @@ def test_angles_of_turns_in_time_do_not_jump_and_give_the_rotations_back():
         np.testing.assert_allclose(np.diff(found, axis=0), np.diff(angles, axis=0), atol=1e-5)
 
 
-def test_uneven_frames_are_brought_to_their_mean_rate(tmp_path):
+def test_uneven_frames_are_brought_to_a_steady_rate(tmp_path):
     prediction = moving(keypoints.H36M_17, frames=4, times=np.array([3, 3.1, 3.9, 4.5]))
-    assert "mean rate of 2" in write_bvh(tmp_path / "a.bvh", prediction)[0]
+    assert "brought to 2 a second" in write_bvh(tmp_path / "a.bvh", prediction)[0]
     text = (tmp_path / "a.bvh").read_text()
     assert "Frames: 4\nFrame Time: 0.500000000\n" in text
     root = np.array([row.split()[:3] for row in text.splitlines()[-4:]], dtype=float)

@@ -88,7 +88,7 @@ def test_more_frames_than_a_c3d_can_count_are_refused(tmp_path, monkeypatch):
 def test_formats_of_one_rate_say_that_uneven_frames_were_resampled(write, tmp_path):
     if write is write_c3d:
         pytest.importorskip("ezc3d")
-    assert "mean rate of 2 a second" in write(tmp_path / f"a.{write.__name__[-3:]}", poses(times=UNEVEN))[0]
+    assert "brought to 2 a second" in write(tmp_path / f"a.{write.__name__[-3:]}", poses(times=UNEVEN))[0]
     assert "uneven" not in write(tmp_path / f"b.{write.__name__[-3:]}", poses(times=7 + np.arange(4) / 30))[0]
 
 
@@ -97,3 +97,13 @@ def test_trc_of_a_camera_stands_upright(tmp_path):
     assert "taken as level" in write_trc(tmp_path / "a.trc", prediction)[0]
     row = np.array((tmp_path / "a.trc").read_text().splitlines()[-1].split("\t")[2:5], dtype=float)
     np.testing.assert_allclose(row / 1000, prediction.joints[0, 0] * [1, -1, -1], atol=1e-6)
+
+
+def test_a_pause_is_filled_and_does_not_thin_the_frames_around_it(tmp_path):
+    prediction = poses(60, times=np.arange(60) / 10 + np.where(np.arange(60) < 20, 0, 4.0))
+    assert "brought to 10 a second" in write_trc(tmp_path / "a.trc", prediction)[0]
+    rows = [line.split("\t") for line in (tmp_path / "a.trc").read_text().splitlines()[6:]]
+    assert len(rows) == 100
+    found = np.array([[row[2], row[4]] for row in rows], dtype=float) / 1000  # x and, upside down, y of the first joint
+    for frame, row in ((19, 19), (20, 60), (59, 99)):
+        np.testing.assert_allclose(found[row], prediction.joints[frame, 0, :2] * [1, -1], atol=1e-6)

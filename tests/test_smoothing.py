@@ -105,6 +105,12 @@ def test_savgol_of_uneven_frames_is_that_of_even_ones_at_their_times():
     assert off.mean() < 0.003 and len(off) == len(uneven) - 10
 
 
+def test_savgol_does_not_flatten_what_is_before_and_after_a_long_pause():
+    seconds = SECONDS + np.where(np.arange(200) < 90, 0, 7.0)
+    off = np.abs(savgol(swing(SECONDS), seconds) - swing(SECONDS)).max(axis=(1, 2))  # of up to 0.5 m
+    assert np.delete(off, slice(84, 96)).max() < 0.003
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_world_and_the_space_of_a_camera_are_smoothed_alike(kind):
     world = noisy()
