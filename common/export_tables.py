@@ -19,12 +19,18 @@ C3D_FRAMES = 65535  # the number of frames has 16 bits
 def even_frames(prediction):
     """What formats of a fixed rate and a world of their own hold of a prediction.
 
-    Returns joints (T, J, 3) float64 in metres with z up, frames per second, and lines on what was changed for it.
+    Returns joints (T, J, 3) float64 in metres with z up, frames per second, and lines on what was changed for it. Where
+    the root joint is 0 in every frame, people stand on the ground instead of half in it.
     """
     joints, fps, notices = at_even_rate(prediction.joints.astype(np.float64), prediction.fps, prediction.times)
+    joints, notices = prediction.upright(joints), list(notices)
+    if prediction.root_path == "origin":
+        joints = joints - [0, 0, joints[..., 2].min()]
+        notices.append("the path of the root joint is not known: the lowest point is put at height 0")
     if prediction.frame == "camera":
-        notices = [*notices, "the world is not known: the camera is taken as level, and its position as the origin"]
-    return prediction.upright(joints), fps, notices
+        place = "" if prediction.root_path == "origin" else ", and its position as the origin"
+        notices.append(f"the world is not known: the camera is taken as level{place}")
+    return joints, fps, notices
 
 
 def y_up(joints):

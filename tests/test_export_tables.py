@@ -92,6 +92,15 @@ def test_formats_of_one_rate_say_that_uneven_frames_were_resampled(write, tmp_pa
     assert "uneven" not in write(tmp_path / f"b.{write.__name__[-3:]}", poses(times=7 + np.arange(4) / 30))[0]
 
 
+def test_people_whose_root_is_always_zero_stand_on_the_ground(tmp_path):
+    prediction = poses(5, frame="camera", root_path="origin")
+    assert any("height 0" in line for line in write_trc(tmp_path / "a.trc", prediction))
+    rows = np.array([line.split("\t")[2:] for line in (tmp_path / "a.trc").read_text().splitlines()[6:]], dtype=float)
+    found, down = rows.reshape(5, 17, 3) / 1000, prediction.joints[..., 1]
+    np.testing.assert_allclose(found[..., 1], down.max() - down, atol=1e-6)
+    np.testing.assert_allclose(found[..., 0], prediction.joints[..., 0], atol=1e-6)
+
+
 def test_trc_of_a_camera_stands_upright(tmp_path):
     prediction = poses(1, frame="camera")
     assert "taken as level" in write_trc(tmp_path / "a.trc", prediction)[0]
