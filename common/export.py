@@ -348,6 +348,9 @@ def _read_json(path):
 def _prediction(content):
     if text(content["units"]) != "m":
         raise ValueError(f"units {text(content['units'])[:20]!r}, not m")
+    frame = text(content["frame"])
+    if "axes" in content and text(content["axes"]) != AXES.get(frame):
+        raise ValueError(f"axes {text(content['axes'])[:40]!r}, not {AXES.get(frame)!r} as the {frame[:20]} has them")
     source = content["source"]
     source = source if isinstance(source, dict) else json.loads(text(source))
     skeleton_2d = None
@@ -356,7 +359,7 @@ def _prediction(content):
     return Prediction(
         numbers(content["joints"]), skeleton_of(content["parents"], content["joint_names"], content["joints_left"],
                                                content["joints_right"]),
-        float(one(content["fps"])), text(content["frame"]), text(content["root_path"]),
+        float(one(content["fps"])), frame, text(content["root_path"]),
         {storable(name): storable(value) for name, value in source.items()}, skeleton_2d=skeleton_2d,
         size=content.get("size"),
         extra={name: numbers_or_text(name, value) for name, value in content.items() if name not in KEYS},

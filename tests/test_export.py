@@ -217,7 +217,8 @@ WRONG = [
     ("joints_left", "left"), ("joints_right", None), ("ground_truth", np.zeros((5, 17, 2))), ("size", [1]),
     ("size", 7), ("size", ["a", "b"]), ("size", [0, 4]), ("keypoints_2d", np.zeros((4, 17, 2))), ("keypoints_2d", 3),
     ("keypoints_2d", np.zeros((5, 3, 2))), ("joint_names_2d", ["a"]), ("parents_2d", [[-1]]), ("source", "{"),
-    ("source", 5), ("source", "[]"), ("source", "[" * 100_000), ("names", [{}]), ("names", [[1], [1, 2]]),
+    ("source", 5), ("axes", "y up"), ("axes", 3), ("source", "[]"),
+    ("source", "[" * 100_000), ("names", [{}]), ("names", [[1], [1, 2]]),
 ]
 
 
