@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.plain_values import checked, numbers, numbers_or_text, one, skeleton_of, storable, text
+from common.plain_values import checked, json_pieces, numbers, numbers_or_text, one, skeleton_of, storable, text
 from common.safe_io import load_npz
 from common.skeleton import Skeleton
 from common.utils import DataError, UsageError, atomic_path, check_place, print_notices, progress, require
@@ -36,8 +36,6 @@ SOURCE_KEYS = ("checkpoint", "checkpoint_sha256", "command", "dataset", "subject
 FRAMES_OF = ("joints", "times", "joints_camera", "ground_truth", "keypoints_2d")  # what has a row per frame
 NOT_POSES = "is no file of predicted poses; give one that --viz-export, --export or --predict wrote"
 SLOWEST, FASTEST = 1e-15, 1e15  # frames per second: times that any number can hold
-DIGITS = 6  # of metres and seconds in JSON
-BLOCK = 1000  # rows that are written to it at once
 
 
 @dataclass
@@ -210,38 +208,15 @@ def _write_npz(path, prediction):
 
 def _write_json(path, prediction):
     contents = _contents(prediction)
-    size = sum(values.size for values in contents.values())
-    with open(path, "w", encoding="utf-8", newline="\n") as file, \
-            progress(total=size, desc="writing", unit="number", unit_scale=True) as bar:
+    bar = progress(total=sum(map(np.size, contents.values())), desc="writing", unit="number", unit_scale=True)
+    with bar, open(path, "w", encoding="utf-8", newline="\n") as file:
         file.write("{")
         for name, values in contents.items():
             file.write(f"{json.dumps(name)}: ")
-            file.writelines(_json_of(values, bar))
+            file.writelines(json_pieces(values, bar))
             file.write(", ")
         file.write(f'"source": {json.dumps(prediction.source)}}}\n')
     return []
-
-
-def _json_of(values, bar):
-    """The JSON text of an array, in pieces of some rows: as lists, numbers take ten times the memory."""
-    if not values.ndim:
-        yield json.dumps(_plain(values), allow_nan=False)
-        return
-    yield "["
-    for start in range(0, len(values), BLOCK):
-        rows = values[start:start + BLOCK]
-        yield (", " if start else "") + json.dumps(_plain(rows), allow_nan=False)[1:-1]
-        bar.update(rows.size)
-    yield "]"
-
-
-def _plain(values):
-    """An array as JSON has it: null for what is not finite; of single numbers, such as rates, all digits."""
-    if values.dtype.kind != "f":
-        return values.tolist()
-    rounded = np.round(values.astype(np.float64), DIGITS) if values.ndim else values
-    return rounded.tolist() if np.isfinite(rounded).all() else \
-        np.where(np.isfinite(rounded), rounded.astype(object), None).tolist()
 
 
 def _lazily(module, function):
@@ -309,14 +284,15 @@ def results_paths(output, export):
 
 
 def read_prediction(path):
-    """The `Prediction` in a file that `write_prediction` wrote, `.npz` or `.json`. Raises DataError."""
+    """The `Prediction` in a file of results, `.npz` or `.json`, told by its content. Raises DataError."""
     path = Path(path)
-    if path.suffix.lower() not in RESULTS:
-        raise DataError(f"{path}: only {' and '.join(RESULTS)} files of results can be read; give the one that was "
-                        "written beside it")
     if not path.is_file():
         raise DataError(f"{path}: no such file; check the path")
-    content = _read_json(path) if path.suffix.lower() == ".json" else load_npz(path)
+    kind = _kind(path)
+    if kind not in RESULTS:
+        raise DataError(f"{path}: only {' and '.join(RESULTS)} files of results can be read; give the one that was "
+                        "written beside it")
+    content = load_npz(path) if kind == ".npz" else _read_json(path)
     try:
         if "format" not in content and (content.keys() & OF_EARLIER_VERSIONS):
             raise DataError(f"{path}: was exported by an earlier version of this suite, which did not tell all that is "
@@ -333,11 +309,19 @@ def read_prediction(path):
         raise DataError(f"{path}: is damaged ({' '.join(str(error).split())[:200]}); export it again") from None
 
 
+def _kind(path):
+    """The suffix that the content of a file should have; where that says nothing, the one that it has."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64).lstrip()
+    except OSError as error:
+        raise DataError(f"{path}: could not be read ({error.strerror or error}); check its permissions") from None
+    return ".npz" if start.startswith(b"PK") else ".json" if start.startswith(b"{") else path.suffix.lower()
+
+
 def _read_json(path):
     try:
         content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: could not be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no JSON, or cut short ({error}); export it again") from None
     if not isinstance(content, dict):

@@ -2,11 +2,15 @@
 
 Each function takes what JSON or an npz file gives: lists, arrays, numbers or texts. Raises ValueError or TypeError.
 """
+import json
+
 import numpy as np
 
 from common.skeleton import Skeleton
 
 LARGEST = 1e15  # that a file may tell of, in any unit: squares of these are far from where float32 ends
+DIGITS = 6  # of metres and seconds in JSON
+BLOCK = 1000  # rows that are turned into it at once
 
 
 def one(value):
@@ -36,6 +40,31 @@ def numbers(values):
     if (np.abs(array) > LARGEST).any():
         raise ValueError(f"numbers beyond {LARGEST:g}")
     return array
+
+
+def json_pieces(values, bar):
+    """The JSON text of an array, some rows at a time: as lists, numbers take ten times the memory.
+
+    `null` is what is not finite. bar: of `common.utils.progress`, moved on by the numbers.
+    """
+    if not values.ndim:
+        yield json.dumps(_plain(values), allow_nan=False)
+        return
+    yield "["
+    for start in range(0, len(values), BLOCK):
+        rows = values[start:start + BLOCK]
+        yield (", " if start else "") + json.dumps(_plain(rows), allow_nan=False)[1:-1]
+        bar.update(rows.size)
+    yield "]"
+
+
+def _plain(values):
+    """An array as lists, with None for what is not finite; of single numbers, such as rates, all digits."""
+    if values.dtype.kind != "f":
+        return values.tolist()
+    rounded = np.round(values.astype(np.float64), DIGITS) if values.ndim else values
+    return rounded.tolist() if np.isfinite(rounded).all() else \
+        np.where(np.isfinite(rounded), rounded.astype(object), None).tolist()
 
 
 def checked(name, values):

@@ -88,7 +88,7 @@ def test_an_npz_needs_nothing_but_numpy_and_a_json_nothing_at_all(tmp_path):
 
 def test_a_json_that_is_written_in_pieces_is_the_same(tmp_path, monkeypatch):
     write_prediction(tmp_path / "whole.json", made(7))
-    monkeypatch.setattr("common.export.BLOCK", 3)
+    monkeypatch.setattr("common.plain_values.BLOCK", 3)
     write_prediction(tmp_path / "pieces.json", made(7))
     assert (tmp_path / "pieces.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
     assert json.loads((tmp_path / "whole.json").read_bytes())["times"] == np.round(made(7).times, 6).tolist()
@@ -252,6 +252,13 @@ def assert_refused(path):
             read_prediction(path)
     assert str(refused.value).startswith(f"{path}: ") and len(str(refused.value).splitlines()) == 1
     assert len(str(refused.value)) < len(str(path)) + 400
+
+
+def test_results_are_told_by_content_whatever_they_are_called(tmp_path):
+    for name in ("a.npz", "a.json"):
+        write_prediction(tmp_path / name, made())
+        (tmp_path / name).rename(tmp_path / "results")
+        np.testing.assert_allclose(read_prediction(tmp_path / "results").joints, made().joints, atol=1e-6)
 
 
 def test_every_missing_key_is_named_or_not_needed(tmp_path):
