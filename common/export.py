@@ -300,8 +300,7 @@ def read_prediction(path):
         if str(content.get("format", "")) != FORMAT:
             raise DataError(f"{path}: {NOT_POSES}")
         if int(one(content["version"])) > VERSION:
-            raise DataError(f"{path}: is of version {int(one(content['version']))}, newer than this program; update "
-                            "it")
+            raise DataError(f"{path}: is of version {int(one(content['version']))}, newer than this; update it")
         return _prediction(content)
     except KeyError as error:
         raise DataError(f"{path}: has no {error}; export it again") from None
