@@ -83,10 +83,10 @@ def _train_step(network, x, target, autocast):
 def measure_onnx(args):
     """GLA-GCN for prediction: ONNX Runtime on the file of export_onnx.py, as the plain side, and ours in torch."""
     from common import checkpoint
-    from common.onnx_export import check_installed, write_onnx
+    from common.onnx_export import check_possible, write_onnx
     from common.onnx_lifting import exportable
 
-    check_installed("torchscript")
+    check_possible("torchscript")
     import onnxruntime
 
     widths, channels, batch = ([3, 3], 16, 4) if args.quick else ([3] * 5, 96, 16)
