@@ -111,6 +111,8 @@ def _export(path, exportable, opset, exporter):
     try:
         with _silence(), torch.no_grad():
             torch.onnx.export(exportable.module.eval(), example, str(path), **names, **options)
+    except OSError:
+        raise  # a full disk is no fault of the network
     except Exception as error:  # exporters raise about anything
         other = next(name for name in OPSETS if name != exporter)
         raise SuiteError(f"not exported: torch {torch.__version__}'s {exporter} exporter does not take it "

@@ -50,7 +50,7 @@ def load_lifter(path, args):
     if shapes is None or shapes["widths"] > MOST_WIDTHS:
         raise CheckpointError(f"{path}: is no GLA-GCN; of a ContextPose network, give its --config as well")
     dataset = args.dataset or said.get("dataset") or _dataset_of(path, shapes)
-    if dataset not in GRAPHS:
+    if not isinstance(dataset, str) or dataset not in GRAPHS:
         raise CheckpointError(f"{path}: tells of an unknown dataset {str(dataset)[:40]!r}; get it again from its "
                               "author")
     joints = GRAPHS[dataset][0]
@@ -82,7 +82,7 @@ def _layout_of(path, dataset, given, said):
     name = given or said.get("input_layout")
     if name is None and dataset == "humaneva15_he13" and said.get("joints_in", 17) == 17:
         name = "coco"  # of the released weights
-    if name is not None and name not in LAYOUTS:
+    if name is not None and not (isinstance(name, str) and name in LAYOUTS):
         raise CheckpointError(f"{path}: tells of unknown 2D joints {str(name)[:40]!r}; get it again from its author")
     if dataset == "mpi_inf_3dhp" and name:
         raise UsageError(f"-k {name}: the network of mpi_inf_3dhp takes the dataset's own 17 joints, and no map leads "
