@@ -94,6 +94,7 @@ def measure_onnx(args):
     network = S_AGCN(17, 2, 17, widths, channels=channels).eval()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nor wait at the cost of the other side
     with tempfile.TemporaryDirectory() as folder:
         weights, path = Path(folder) / "weights.bin", Path(folder) / "lifter.onnx"
         checkpoint.save(weights, network.state_dict())
