@@ -197,33 +197,36 @@ def measure_own_video(args):
     from common.synthetic_video import detected, motion_at
     from common.video import open_writer
 
-    def run(folder, frames):
+    def write(folder, frames):
         times = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.05, frames))  # an uneven frame rate
         path = Path(folder) / f"{frames}.mp4"
         with open_writer(path, 30, 500, 501, times=times) as writer:
             for number in range(frames):
                 writer.write(np.full((501, 500, 3), number % 256, np.uint8))
         write_detectron(f"{path}.npz", people_of([detected(motion_at(times), "coco") / 2]), (500, 501))
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", OWN_VIDEO, str(path)], check=True, cwd=ROOT, text=True,
-                              stdout=subprocess.PIPE)
-        return 1000 * float(done.stdout.split()[-1]), frames / (time.perf_counter() - start)
+        return str(path)
 
     few = 5 if args.quick else 1200
     with tempfile.TemporaryDirectory() as folder:
-        (short, _), (long, speed) = run(folder, few), run(folder, 10 * few)
-    return {"ours": long - short, "unit": "MB more at most",
-            "note": f"{short:.0f} MB for {few} frames, {long:.0f} for {10 * few}; {speed:.0f} frames a second"}
+        videos = write(folder, few), write(folder, 10 * few)
+        done = subprocess.run([sys.executable, "-c", OWN_VIDEO, *videos], check=True, cwd=ROOT, text=True,
+                              stdout=subprocess.PIPE)
+    (short, _), (long, seconds) = (map(float, line.split()[1:]) for line in done.stdout.splitlines()
+                                   if line.startswith("measured "))
+    return {"ours": 1000 * (long - short), "unit": "MB more at most",
+            "note": f"{1000 * short:.0f} MB for {few} frames, {1000 * long:.0f} for {10 * few}; "
+                    f"{10 * few / seconds:.0f} frames a second"}
 
 
 OWN_VIDEO = """
-import runpy, sys
+import runpy, sys, time
 from benchmark import peak_gigabytes
-path = sys.argv[1]
-sys.argv = ["run_video.py", path, "--detections", path + ".npz", "--output", path + "_3d.mp4", "--viz-size", "2",
-            "--evaluate", "checkpoint/demo/16_gt_9_supervised.bin"]
-runpy.run_path("run_video.py", run_name="__main__")
-print(peak_gigabytes())
+for path in sys.argv[1:]:  # the short one first: the peak is that of the longest so far
+    start = time.perf_counter()
+    sys.argv = ["run_video.py", path, "--detections", path + ".npz", "--output", path + "_3d.mp4", "--viz-size", "2",
+                "--evaluate", "checkpoint/demo/16_gt_9_supervised.bin"]
+    runpy.run_path("run_video.py", run_name="__main__")
+    print("measured", peak_gigabytes(), time.perf_counter() - start)
 """
 
 
@@ -257,13 +260,13 @@ def measure_attention(args, train):
 
 def measure_attention_memory(args):
     """What forward and backward of the context attention add to the peak memory of a process of their own."""
-    def megabytes(which, side):
-        done = subprocess.run([sys.executable, "-c", ATTENTION, str(which), str(side)], check=True, cwd=ROOT,
+    def megabytes(which, *sides):
+        done = subprocess.run([sys.executable, "-c", ATTENTION, str(which), *map(str, sides)], check=True, cwd=ROOT,
                               stdout=subprocess.PIPE, text=True)
-        return float(done.stdout)
+        return map(float, done.stdout.split())
 
     side = 6 if args.quick else 16
-    plain, ours, larger = megabytes(0, side), megabytes(1, side), megabytes(1, 2 * side)
+    (plain,), (ours, larger) = megabytes(0, side), megabytes(1, side, 2 * side)
     return {"plain": plain, "ours": ours, "unit": "MB at most", "ratio": plain / max(ours, 0.1),
             "note": f"ours at {2 * side} voxels a side: {larger:.0f} MB"}
 
@@ -276,8 +279,9 @@ def run(side):
     attention_pass(layers[int(sys.argv[1])], x, True)
 run(2)  # what torch itself takes
 before = peak_gigabytes()
-run(int(sys.argv[2]))
-print(1000 * (peak_gigabytes() - before))
+for side in sys.argv[2:]:  # growing: the peak is that of the largest so far
+    run(int(side))
+    print(1000 * (peak_gigabytes() - before))
 """
 
 
