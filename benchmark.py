@@ -146,7 +146,7 @@ def measure_windows(args):
 
 def measure_memory(args):
     """Peak resident memory of a process that reads demo people and draws every window of an epoch."""
-    frames = 100 if args.quick else 3349  # a sequence: 1,500,352 over all subjects, actions and cameras
+    frames = 10 if args.quick else 3349  # a sequence: 1,500,352 over all subjects, actions and cameras
     with tempfile.TemporaryDirectory() as folder:
         make = ["prepare_data_demo.py", "--output", folder, "--frames", str(frames)]
         subprocess.run([sys.executable, *make], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -176,13 +176,13 @@ def measure_render(args):
     """Pictures written a second at --viz-size 3: input, reconstruction and ground truth as mp4."""
     from common.visualization import render_animation
 
-    frames = 40 if args.quick else 400
+    frames = 10 if args.quick else 400
     camera = h36m_cameras("S9")[0]
     world = make_motion("S9", "Walking", frames)[:, H36M_KEPT]
     pixels = project_views(world, [camera])[0]
     speeds = []
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(3):
+        for _ in range(1 if args.quick else 3):
             start = time.perf_counter()
             written = render_animation(
                 pixels, {"Reconstruction": world + 0.01, "Ground truth": world}, H36M_17, 50, 3000, camera["azimuth"],
