@@ -88,7 +88,6 @@ def measure_onnx(args):
 
     check_possible("torchscript")
     import onnxruntime
-
     widths, channels, batch = ([3, 3], 16, 4) if args.quick else ([3] * 5, 96, 16)
     torch.manual_seed(0)
     network = S_AGCN(17, 2, 17, widths, channels=channels).eval()
@@ -101,9 +100,9 @@ def measure_onnx(args):
         write_onnx(path, exportable(network, weights), say=lambda line: None)
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     x = torch.randn(batch, network.receptive_field(), 17, 2)
-    row = paired(lambda: session.run(None, {"keypoints_2d": x.numpy()}), _prediction(network, x, False), args.repeats,
-                 per=batch)
-    return row | {"note": f"plain is onnxruntime {onnxruntime.__version__}"}
+    plain = functools.partial(session.run, None, {"keypoints_2d": x.numpy()})
+    return paired(plain, _prediction(network, x, False), args.repeats, per=batch) | {
+        "note": f"plain is onnxruntime {onnxruntime.__version__}"}
 
 
 def paired(plain, ours, repeats, per=1):
@@ -211,22 +210,22 @@ def measure_own_video(args):
         videos = write(folder, few), write(folder, 10 * few)
         done = subprocess.run([sys.executable, "-c", OWN_VIDEO, *videos], check=True, cwd=ROOT, text=True,
                               stdout=subprocess.PIPE)
-    (short, _), (long, seconds) = (map(float, line.split()[1:]) for line in done.stdout.splitlines()
-                                   if line.startswith("measured "))
-    return {"ours": 1000 * (long - short), "unit": "MB more at most",
-            "note": f"{1000 * short:.0f} MB for {few} frames, {1000 * long:.0f} for {10 * few}; "
-                    f"{10 * few / seconds:.0f} frames a second"}
+    short, _, long, seconds = map(float, done.stdout.splitlines()[-1].split())
+    return {"ours": long - short, "unit": "MB more at most", "note": f"{short:.0f} MB for {few} frames, {long:.0f} for "
+            f"{10 * few}; {10 * few / seconds:.0f} frames a second"}
 
 
 OWN_VIDEO = """
 import runpy, sys, time
 from benchmark import peak_gigabytes
+measured = []
 for path in sys.argv[1:]:  # the short one first: the peak is that of the longest so far
     start = time.perf_counter()
     sys.argv = ["run_video.py", path, "--detections", path + ".npz", "--output", path + "_3d.mp4", "--viz-size", "2",
                 "--evaluate", "checkpoint/demo/16_gt_9_supervised.bin"]
     runpy.run_path("run_video.py", run_name="__main__")
-    print("measured", peak_gigabytes(), time.perf_counter() - start)
+    measured += [1000 * peak_gigabytes(), time.perf_counter() - start]
+print(*measured)
 """
 
 
@@ -309,8 +308,7 @@ ROWS = {"windows": (measure_windows, {}), "memory": (measure_memory, {}), "rende
 
 def allocator():
     """The allocator settings that both sides run under."""
-    others = ("LD_PRELOAD", "GLIBC_TUNABLES")
-    names = [name for name in sorted(os.environ) if name.startswith("MALLOC_") or name in others]
+    names = [name for name in sorted(os.environ) if name.startswith(("MALLOC_", "LD_PRELOAD", "GLIBC_TUNABLES"))]
     return " ".join(f"{name}={os.environ[name]}" for name in names) or "default"
 
 
@@ -332,8 +330,7 @@ def main(args):
         write_json(args.json, [])  # a place that cannot be written shows now, not after minutes
     rows = []
     print(f"{'row':18} {'plain':>10} {'ours':>10} {'ratio':>7}  unit, allocator on both sides, threads")
-    bar = progress(args.only, desc="measuring", unit="row")
-    for name in bar:
+    for name in (bar := progress(args.only, desc="measuring", unit="row")):
         function, options = ROWS[name]
         try:
             measured = function(args, **options)
