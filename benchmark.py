@@ -83,26 +83,26 @@ def _train_step(network, x, target, autocast):
 def measure_onnx(args):
     """GLA-GCN for prediction: ONNX Runtime on the file of export_onnx.py, as the plain side, and ours in torch."""
     from common import checkpoint
-    from common.onnx_export import check_installed, write_onnx
+    from common.onnx_export import check_possible, write_onnx
     from common.onnx_lifting import exportable
 
-    check_installed("torchscript")
+    check_possible("torchscript")
     import onnxruntime
-
     widths, channels, batch = ([3, 3], 16, 4) if args.quick else ([3] * 5, 96, 16)
     torch.manual_seed(0)
     network = S_AGCN(17, 2, 17, widths, channels=channels).eval()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nor wait at the cost of the other side
     with tempfile.TemporaryDirectory() as folder:
         weights, path = Path(folder) / "weights.bin", Path(folder) / "lifter.onnx"
         checkpoint.save(weights, network.state_dict())
         write_onnx(path, exportable(network, weights), say=lambda line: None)
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     x = torch.randn(batch, network.receptive_field(), 17, 2)
-    row = paired(lambda: session.run(None, {"keypoints_2d": x.numpy()}), _prediction(network, x, False), args.repeats,
-                 per=batch)
-    return row | {"note": f"plain is onnxruntime {onnxruntime.__version__}"}
+    plain = functools.partial(session.run, None, {"keypoints_2d": x.numpy()})
+    return paired(plain, _prediction(network, x, False), args.repeats, per=batch) | {
+        "note": f"plain is onnxruntime {onnxruntime.__version__}"}
 
 
 def paired(plain, ours, repeats, per=1):
@@ -145,7 +145,7 @@ def measure_windows(args):
 
 def measure_memory(args):
     """Peak resident memory of a process that reads demo people and draws every window of an epoch."""
-    frames = 100 if args.quick else 3349  # a sequence: 1,500,352 over all subjects, actions and cameras
+    frames = 10 if args.quick else 3349  # a sequence: 1,500,352 over all subjects, actions and cameras
     with tempfile.TemporaryDirectory() as folder:
         make = ["prepare_data_demo.py", "--output", folder, "--frames", str(frames)]
         subprocess.run([sys.executable, *make], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -175,13 +175,13 @@ def measure_render(args):
     """Pictures written a second at --viz-size 3: input, reconstruction and ground truth as mp4."""
     from common.visualization import render_animation
 
-    frames = 40 if args.quick else 400
+    frames = 10 if args.quick else 400
     camera = h36m_cameras("S9")[0]
     world = make_motion("S9", "Walking", frames)[:, H36M_KEPT]
     pixels = project_views(world, [camera])[0]
     speeds = []
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(3):
+        for _ in range(1 if args.quick else 3):
             start = time.perf_counter()
             written = render_animation(
                 pixels, {"Reconstruction": world + 0.01, "Ground truth": world}, H36M_17, 50, 3000, camera["azimuth"],
@@ -196,33 +196,36 @@ def measure_own_video(args):
     from common.synthetic_video import detected, motion_at
     from common.video import open_writer
 
-    def run(folder, frames):
+    def write(folder, frames):
         times = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.05, frames))  # an uneven frame rate
         path = Path(folder) / f"{frames}.mp4"
         with open_writer(path, 30, 500, 501, times=times) as writer:
             for number in range(frames):
                 writer.write(np.full((501, 500, 3), number % 256, np.uint8))
         write_detectron(f"{path}.npz", people_of([detected(motion_at(times), "coco") / 2]), (500, 501))
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", OWN_VIDEO, str(path)], check=True, cwd=ROOT, text=True,
-                              stdout=subprocess.PIPE)
-        return 1000 * float(done.stdout.split()[-1]), frames / (time.perf_counter() - start)
+        return str(path)
 
     few = 5 if args.quick else 1200
     with tempfile.TemporaryDirectory() as folder:
-        (short, _), (long, speed) = run(folder, few), run(folder, 10 * few)
-    return {"ours": long - short, "unit": "MB more at most",
-            "note": f"{short:.0f} MB for {few} frames, {long:.0f} for {10 * few}; {speed:.0f} frames a second"}
+        videos = write(folder, few), write(folder, 10 * few)
+        done = subprocess.run([sys.executable, "-c", OWN_VIDEO, *videos], check=True, cwd=ROOT, text=True,
+                              stdout=subprocess.PIPE)
+    short, _, long, seconds = map(float, done.stdout.splitlines()[-1].split())
+    return {"ours": long - short, "unit": "MB more at most", "note": f"{short:.0f} MB for {few} frames, {long:.0f} for "
+            f"{10 * few}; {10 * few / seconds:.0f} frames a second"}
 
 
 OWN_VIDEO = """
-import runpy, sys
+import runpy, sys, time
 from benchmark import peak_gigabytes
-path = sys.argv[1]
-sys.argv = ["run_video.py", path, "--detections", path + ".npz", "--output", path + "_3d.mp4", "--viz-size", "2",
-            "--evaluate", "checkpoint/demo/16_gt_9_supervised.bin"]
-runpy.run_path("run_video.py", run_name="__main__")
-print(peak_gigabytes())
+measured = []
+for path in sys.argv[1:]:  # the short one first: the peak is that of the longest so far
+    start = time.perf_counter()
+    sys.argv = ["run_video.py", path, "--detections", path + ".npz", "--output", path + "_3d.mp4", "--viz-size", "2",
+                "--evaluate", "checkpoint/demo/16_gt_9_supervised.bin"]
+    runpy.run_path("run_video.py", run_name="__main__")
+    measured += [1000 * peak_gigabytes(), time.perf_counter() - start]
+print(*measured)
 """
 
 
@@ -256,13 +259,13 @@ def measure_attention(args, train):
 
 def measure_attention_memory(args):
     """What forward and backward of the context attention add to the peak memory of a process of their own."""
-    def megabytes(which, side):
-        done = subprocess.run([sys.executable, "-c", ATTENTION, str(which), str(side)], check=True, cwd=ROOT,
+    def megabytes(which, *sides):
+        done = subprocess.run([sys.executable, "-c", ATTENTION, str(which), *map(str, sides)], check=True, cwd=ROOT,
                               stdout=subprocess.PIPE, text=True)
-        return float(done.stdout)
+        return map(float, done.stdout.split())
 
     side = 6 if args.quick else 16
-    plain, ours, larger = megabytes(0, side), megabytes(1, side), megabytes(1, 2 * side)
+    (plain,), (ours, larger) = megabytes(0, side), megabytes(1, side, 2 * side)
     return {"plain": plain, "ours": ours, "unit": "MB at most", "ratio": plain / max(ours, 0.1),
             "note": f"ours at {2 * side} voxels a side: {larger:.0f} MB"}
 
@@ -275,8 +278,9 @@ def run(side):
     attention_pass(layers[int(sys.argv[1])], x, True)
 run(2)  # what torch itself takes
 before = peak_gigabytes()
-run(int(sys.argv[2]))
-print(1000 * (peak_gigabytes() - before))
+for side in sys.argv[2:]:  # growing: the peak is that of the largest so far
+    run(int(side))
+    print(1000 * (peak_gigabytes() - before))
 """
 
 
@@ -304,8 +308,7 @@ ROWS = {"windows": (measure_windows, {}), "memory": (measure_memory, {}), "rende
 
 def allocator():
     """The allocator settings that both sides run under."""
-    others = ("LD_PRELOAD", "GLIBC_TUNABLES")
-    names = [name for name in sorted(os.environ) if name.startswith("MALLOC_") or name in others]
+    names = [name for name in sorted(os.environ) if name.startswith(("MALLOC_", "LD_PRELOAD", "GLIBC_TUNABLES"))]
     return " ".join(f"{name}={os.environ[name]}" for name in names) or "default"
 
 
@@ -327,8 +330,7 @@ def main(args):
         write_json(args.json, [])  # a place that cannot be written shows now, not after minutes
     rows = []
     print(f"{'row':18} {'plain':>10} {'ours':>10} {'ratio':>7}  unit, allocator on both sides, threads")
-    bar = progress(args.only, desc="measuring", unit="row")
-    for name in bar:
+    for name in (bar := progress(args.only, desc="measuring", unit="row")):
         function, options = ROWS[name]
         try:
             measured = function(args, **options)

@@ -24,7 +24,8 @@ ContextPose, for any number of samples and views of each:
 Metadata, text or JSON: format, version, exported_by, network, dataset, units, axes, root, joint_names, parents,
 joints_left, joints_right, normalisation, checkpoint, checkpoint_sha256; of GLA-GCN also joint_names_2d, parents_2d,
 joints_left_2d, joints_right_2d, window, target_frame (counted from 0), pose_of, causal, frames_per_second that it was
-trained at, padding; of ContextPose also image_mean, image_deviation, cuboid_size, projections, pelvis.
+trained at (null: not known), padding, with --refine intrinsics; of ContextPose also image_mean, image_deviation,
+cuboid_size, projections, pelvis.
 """
 import argparse
 from pathlib import Path
@@ -39,7 +40,6 @@ CHECKPOINT_FOLDERS = ("checkpoint", "checkpoint/h36m", "checkpoint/humaneva", "c
 DATASETS = {"3dhp": "mpi_inf_3dhp", "demo": "h36m"}  # what the other scripts call them
 FOR_LIFTING = ("dataset", "keypoints", "architecture", "frames", "causal", "pose_sequence", "refine")
 FOR_CONTEXTPOSE = ("set", "azureroot", "logdir")
-OLDEST_OPSET = 17
 
 
 def get_args(argv=None):
@@ -82,8 +82,6 @@ def check(args, typed):
         raise UsageError("give --evaluate FILE, a checkpoint of GLA-GCN, or --config YAML, the settings of ContextPose")
     if args.architecture and args.frames:
         raise UsageError("--frames and -arc exclude each other: the number of frames tells the filter widths")
-    if args.opset is not None and args.opset < OLDEST_OPSET:
-        raise UsageError(f"--opset {args.opset}: give {OLDEST_OPSET} or more")
     if args.output.suffix.lower() != ".onnx":
         raise UsageError(f"{args.output}: the suffix must be .onnx, not {args.output.suffix or 'none'}")
     check_place(args.output)
@@ -92,10 +90,10 @@ def check(args, typed):
 
 
 def main(args):
-    from common.onnx_export import check_installed, write_onnx
+    from common.onnx_export import check_possible, write_onnx
     from common.utils import set_seed
 
-    check_installed(args.exporter)
+    check_possible(args.exporter, args.opset)
     set_seed(args.seed)
     made = contextpose(args) if args.config else lifter(args)
     write_onnx(args.output, made, args.opset, args.exporter)

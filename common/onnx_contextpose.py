@@ -15,10 +15,11 @@ from common.h36m_raw import CAMERAS, pixel_camera
 from common.keypoints import CONTEXTPOSE_17, CONTEXTPOSE_17_FROM_H36M_32, CONTEXTPOSE_PELVIS
 from common.onnx_export import Exportable
 from common.synthetic_h36m import demo_positions
-from common.synthetic_images import render_background, render_person
+from common.synthetic_images import render_person
 from common.utils import UsageError
 
 SUBJECT, SEQUENCE = "S9", "Walking-1"
+GREY = 128
 CASES = ((2, 2), (1, 1))  # samples and views to compare with; the first are recorded
 
 
@@ -99,8 +100,9 @@ def scene(shape, views):
 
 
 def picture(shape):
-    """The person of `scene`, seen by its first camera: (1, 1, 3, H, W), as the network takes images."""
-    image = render_background(SUBJECT, CAMERAS[0]).copy()
+    """The person of `scene` before a grey wall, seen by its first camera: (1, 1, 3, H, W), as the network takes it."""
+    width, height = pixel_camera(CAMERAS[0], SUBJECT)["size"]
+    image = np.full((height, width, 3), GREY, np.uint8)
     render_person(image, _person(), SUBJECT, CAMERAS[0])
     image = normalised(torch.from_numpy(image))[None]  # (1, 3, height, width)
     return nn.functional.interpolate(image, size=tuple(shape), mode="bilinear")[None]

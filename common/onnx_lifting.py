@@ -32,6 +32,7 @@ BATCHES = (3, 1, 16)  # windows to compare with; the first are recorded
 PADDING = ("edge: frames before the first are the first, those after the last are the last; the window of frame t "
            "begins at t - target_frame")
 NORMALISATION = "x / w * 2 - [1, h / w], of pixels x = (right, down) in pictures of w by h pixels"
+INTRINSICS = "fx, fy, cx, cy, and five zeros: focal lengths times 2 / w, the centre as the normalisation says"
 
 
 # ---- which network
@@ -49,7 +50,7 @@ def load_lifter(path, args):
     if shapes is None or shapes["widths"] > MOST_WIDTHS:
         raise CheckpointError(f"{path}: is no GLA-GCN; of a ContextPose network, give its --config as well")
     dataset = args.dataset or said.get("dataset") or _dataset_of(path, shapes)
-    if dataset not in GRAPHS:
+    if not isinstance(dataset, str) or dataset not in GRAPHS:
         raise CheckpointError(f"{path}: tells of an unknown dataset {str(dataset)[:40]!r}; get it again from its "
                               "author")
     joints = GRAPHS[dataset][0]
@@ -81,7 +82,7 @@ def _layout_of(path, dataset, given, said):
     name = given or said.get("input_layout")
     if name is None and dataset == "humaneva15_he13" and said.get("joints_in", 17) == 17:
         name = "coco"  # of the released weights
-    if name is not None and name not in LAYOUTS:
+    if name is not None and not (isinstance(name, str) and name in LAYOUTS):
         raise CheckpointError(f"{path}: tells of unknown 2D joints {str(name)[:40]!r}; get it again from its author")
     if dataset == "mpi_inf_3dhp" and name:
         raise UsageError(f"-k {name}: the network of mpi_inf_3dhp takes the dataset's own 17 joints, and no map leads "
@@ -185,13 +186,8 @@ def exportable(model, path):
     if model.pose_sequence:
         outputs["pose_sequence_3d"] = ("batch", None, None, None)
     inputs = {"keypoints_2d": ("batch", None, None, None)} | ({"intrinsics": ("batch", None)} if refined else {})
-
-    def reference(*given):
-        predicted = model(*given)
-        return predicted if isinstance(predicted, tuple) else (predicted,)
-
     return Exportable(FoldedLifter(model), inputs, outputs, dict.fromkeys(outputs, units), _cases(model, refined),
-                      reference, _metadata(model, path, units))
+                      model, _metadata(model, path, units, refined))
 
 
 def skeletons(model):
@@ -200,7 +196,7 @@ def skeletons(model):
     return LAYOUTS.get(model.input_layout, own), own
 
 
-def _metadata(model, path, units):
+def _metadata(model, path, units, refined):
     taken, given = skeletons(model)
     source = make_source(path)
     return {
@@ -211,8 +207,8 @@ def _metadata(model, path, units):
         "window": model.receptive_field(), "target_frame": model.target_frame(),
         "pose_of": "the window's last frame" if model.causal else "the window's centre frame", "causal": model.causal,
         "frames_per_second": NETWORK_FPS if model.dataset == "h36m" else None, "padding": PADDING,
-        "normalisation": NORMALISATION, "checkpoint": Path(path).name,
-        "checkpoint_sha256": source["checkpoint_sha256"],
+        "normalisation": NORMALISATION, **({"intrinsics": INTRINSICS} if refined else {}),
+        "checkpoint": Path(path).name, "checkpoint_sha256": source["checkpoint_sha256"],
     }
 
 

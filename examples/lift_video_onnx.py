@@ -21,12 +21,16 @@ def at(new, old, values):
 def main(model, detections, output):
     session = onnxruntime.InferenceSession(model)
     told = {name: json.loads(session.get_modelmeta().custom_metadata_map[name])
-            for name in ("window", "target_frame", "frames_per_second", "joint_names")}
+            for name in ("window", "target_frame", "frames_per_second", "joint_names", "joints_left_2d")}
     data = np.load(detections, allow_pickle=True)  # which runs what it holds: only files of your own
-    (clip, size), = data["metadata"].item()["video_metadata"].items()
+    metadata = data["metadata"].item()
+    if list(metadata["keypoints_symmetry"][0]) != told["joints_left_2d"]:
+        sys.exit(f"{model}: takes other 2D joints than {detections} has; export it with -k {metadata['layout_name']}")
+    (clip, size), = metadata["video_metadata"].items()
     screen = data["positions_2d"].item()[clip]["custom"][0] / size["w"] * 2 - [1, size["h"] / size["w"]]  # (T, J, 2)
     times = np.arange(len(screen)) / size["fps"]
-    even = np.linspace(0, times[-1], round(times[-1] * told["frames_per_second"]) + 1)  # the rate it was trained at
+    rate = told["frames_per_second"] or size["fps"]  # the one that it was trained at
+    even = np.linspace(0, times[-1], round(times[-1] * rate) + 1)
     before, after = told["target_frame"], told["window"] - 1 - told["target_frame"]
     padded = np.pad(at(even, times, screen), ((before, after), (0, 0), (0, 0)), "edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, told["window"], axis=0).transpose(0, 3, 1, 2)

@@ -1,5 +1,6 @@
 """ONNX files: the same numbers as torch for every kind of network, what they tell of themselves, and refusals."""
 import contextlib
+import errno
 import json
 import math
 import os
@@ -16,11 +17,13 @@ import export_onnx
 from common import checkpoint, onnx_lifting
 from common.contextpose.pairwise import _composed_sum, _sum_over_offsets
 from common.keypoints import COCO_17, H36M_17, MPI_INF_3DHP_17
+from common.onnx_export import write_onnx
 from common.refinement import RefinedLifter
 from common.s_agcn import S_AGCN
+from common.safe_io import load_npz
 from common.synthetic_detections import people_of, write_detectron
 from common.synthetic_video import detected, motion_at
-from common.utils import CheckpointError, DependencyError, SuiteError, UsageError
+from common.utils import CheckpointError, DependencyError, SuiteError, UsageError, WriteError
 from common.video import open_writer
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -59,8 +62,7 @@ def metadata(path):
 # ---- GLA-GCN
 
 VARIANTS = {  # name: (joints in, joints out, filter widths, settings, flags)
-    "h36m_5": (17, 17, [3, 5], {}, ["-arc", "3,5"]),
-    "full": (17, 17, [3, 3], {"pose_sequence": True, "causal": True}, ["--causal", "--pose-sequence"]),
+    "full": (17, 17, [3, 5], {"pose_sequence": True, "causal": True}, ["--causal", "--pose-sequence", "-arc", "3,5"]),
     "body25": (25, 17, [3, 3], {"input_layout": "body25"}, ["-k", "body25"]),
     "he13": (17, 15, [3, 3], {"dataset": "humaneva15_he13"}, ["-d", "humaneva15_he13"]),
     "humaneva20": (20, 20, [3], {"dataset": "humaneva20"}, []),
@@ -96,28 +98,29 @@ def test_a_released_checkpoint_gives_the_poses_of_the_plain_implementation(tmp_p
         np.testing.assert_allclose(run(tmp_path / "a.onnx", x)[0], plain(x).numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_the_refinement_goes_with_its_lifter_from_one_file_or_two(whole, tmp_path):
+def test_the_refinement_goes_with_its_lifter_from_one_file_or_two(tmp_path):
     model = RefinedLifter(17, 2, 17, [3, 3, 3], channels=4, dataset="mpi_inf_3dhp", pose_sequence=True,
                           root=MPI_INF_3DHP_17.root(), mm_per_unit=1)
     model.target_fc.weight.data *= 300  # poses of hundreds of mm
     weights = shaken(model).state_dict()
-    if whole:
-        torch.save(weights, tmp_path / "3dhp_4_27_refine.bin")
-        export("--evaluate", tmp_path / "3dhp_4_27_refine.bin", "--frames", 27, tmp_path / "a.onnx")
-    else:
-        refinement = {name: weights.pop(name) for name in list(weights) if name.startswith("refinement.")}
-        torch.save(weights, tmp_path / "no_refine_4_27_refined.pth")
-        torch.save({name.removeprefix("refinement."): value for name, value in refinement.items()},
-                   tmp_path / "refine_4_27.pth")
-        export("--evaluate", tmp_path / "no_refine_4_27_refined.pth", "--refine", tmp_path / "a.onnx")
+    whole = tmp_path / "3dhp_4_27_refine.bin"
+    torch.save(weights, whole)
+    args = export_onnx.get_args(["--evaluate", str(whole), "--frames", "27", str(tmp_path / "a.onnx")])
+    loaded = onnx_lifting.load_lifter(whole, args).state_dict()
+    assert loaded.keys() == weights.keys() and all(torch.equal(loaded[name], weights[name]) for name in weights)
+    refinement = {name: weights.pop(name) for name in list(weights) if name.startswith("refinement.")}
+    torch.save(weights, tmp_path / "no_refine_4_27_refined.pth")
+    torch.save({name.removeprefix("refinement."): value for name, value in refinement.items()},
+               tmp_path / "refine_4_27.pth")
+    export("--evaluate", tmp_path / "no_refine_4_27_refined.pth", "--refine", tmp_path / "a.onnx")
     x, cameras = torch.rand(3, 27, 17, 2) - 0.5, torch.rand(3, 9) + 1
     with torch.no_grad():
         expected = model(x, cameras)
     for array, tensor in zip(run(tmp_path / "a.onnx", x, cameras), expected, strict=True):
         np.testing.assert_allclose(array, tensor.numpy(), atol=0.1)
     assert (expected[0] - expected[1]).abs().max() > 1  # the refinement does something
-    assert metadata(tmp_path / "a.onnx")["units"] == "mm"
+    told = metadata(tmp_path / "a.onnx")
+    assert told["units"] == "mm" and told["intrinsics"].startswith("fx, fy, cx, cy")
 
 
 # ---- what a file tells, and how it is used without torch
@@ -128,7 +131,8 @@ def lifter(tmp_path_factory):
     done = run_script("export_onnx.py", "--evaluate", DEMO, "-k", "coco", path)
     assert done.status == 0 and done.err == "", done.err
     assert "input keypoints_2d: (batch, 9, 17, 2)" in done.out and "output pose_3d: (batch, 1, 17, 3)" in done.out
-    assert done.out.count("largest difference to torch on") == 4 and f"{path}: 0.1 MB, opset 17, written" in done.out
+    assert done.out.count("largest difference to torch on") == 4
+    assert f"{path}: 0.1 MB, opset 17, IR version 8, written" in done.out
     return path
 
 
@@ -161,11 +165,15 @@ def test_the_example_gives_the_poses_of_run_video_without_torch(lifter, tmp_path
                       "--data-dir", tmp_path)
     assert made.status == 0, made.err
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "lift_video_onnx.py", lifter, tmp_path / "data_2d_custom_mine.npz",
-         tmp_path / "poses.npz"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True)
+    detections = load_npz(tmp_path / "data_2d_custom_mine.npz")
+    detections["metadata"] |= {"layout_name": "h36m", "keypoints_symmetry": [H36M_17.joints_left(), []]}
+    np.savez(tmp_path / "others.npz", **detections)
+    done, refused = (subprocess.run(
+        [sys.executable, ROOT / "examples" / "lift_video_onnx.py", lifter, tmp_path / name, tmp_path / "poses.npz"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+        for name in ("data_2d_custom_mine.npz", "others.npz"))
     assert done.returncode == 0, done.stderr
+    assert refused.returncode == 1 and "export it with -k h36m" in refused.stderr
     with np.load(tmp_path / "poses.npz") as ours, np.load(tmp_path / "torch.npz") as theirs:
         assert ours["poses"].shape == (frames, 17, 3)
         np.testing.assert_allclose(ours["poses"], theirs["joints_camera"], atol=1e-4)
@@ -181,6 +189,8 @@ def bare(tmp_path_factory):
                                     "mpi.bin": (17, "mpi_inf_3dhp")}.items():
         model = S_AGCN(joints, 2, joints, [3, 3, 3], channels=4, dataset=dataset, pose_sequence=joints == 17)
         torch.save(model.state_dict(), folder / name)
+    torch.save({"model_pos": model.state_dict(), "suite": {"architecture": {"dataset": ["h36m"]}}},
+               folder / "strange.bin")
     torch.save({"backbone.conv1.weight": torch.zeros(2)}, folder / "contextpose.pth")
     return folder
 
@@ -196,6 +206,8 @@ def bare(tmp_path_factory):
     ("h36m.bin", ["-k", "humaneva20"], CheckpointError, "no map from 20 input joints"),
     ("h36m.bin", ["--no-pose-sequence"], UsageError, "full model"),
     ("h36m.bin", ["--opset", "12"], UsageError, "17 or more"),
+    ("h36m.bin", ["--opset", "17", "--exporter", "dynamo"], UsageError, "18 or more"),
+    ("strange.bin", [], CheckpointError, "unknown dataset"),
     ("h36m.bin", ["--logdir", "logs"], UsageError, "--logdir does not apply without --config"),
     ("contextpose.pth", [], CheckpointError, "give its --config"),
     ("missing.bin", [], CheckpointError, "no checkpoint"),
@@ -214,6 +226,34 @@ def test_a_file_that_computes_something_else_is_not_written(monkeypatch, tmp_pat
         export("--evaluate", DEMO, tmp_path / "a.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
     assert (tmp_path / "a.onnx").read_text() == "the one before" and "written" not in capsys.readouterr().out
+
+
+def test_what_float32_leaves_open_is_told_and_what_it_does_not_is_refused(tmp_path):
+    model = shaken(S_AGCN(20, 2, 20, [3], channels=4, dataset="humaneva20"))
+    model.fc.weight.data *= 1e5  # poses of kilometres: neither torch nor ONNX Runtime has them to 0.1 mm
+    exportable = onnx_lifting.exportable(model, DEMO)
+    said = []
+    write_onnx(tmp_path / "a.onnx", exportable, say=said.append)
+    assert any("torch's own float32" in line for line in said)
+    exportable.module.units[2].graph.mul_(1 + 1e-3)
+    with pytest.raises(SuiteError, match="than rounding explains"):
+        write_onnx(tmp_path / "b.onnx", exportable)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+
+
+def test_what_the_exporter_prints_when_it_fails_does_not_show(capfd, tmp_path):
+    with pytest.raises(SuiteError, match="not exported: .*opset"):
+        export("--evaluate", DEMO, "--opset", 99, tmp_path / "a.onnx")
+    assert len(capfd.readouterr().out.splitlines()) == 1  # which checkpoint it is
+
+
+def test_a_full_disk_is_told_as_one(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch.onnx, "export", full)
+    with pytest.raises(WriteError, match="a.onnx: could not be written .No space"):
+        export("--evaluate", DEMO, tmp_path / "a.onnx")
 
 
 @pytest.mark.parametrize("module", ["onnx", "onnxruntime"])

@@ -220,7 +220,7 @@ def test_a_users_own_video_is_rendered_without_ground_truth(demo_data, demo_chec
 def test_the_benchmark_runs_every_kind_of_row(tmp_path):
     done = run_script("benchmark.py", "--quick", "--repeats", 1, "--json", tmp_path / "a.json", "--only", "windows",
                       "memory", "render", "infer-fp32-b16", "train-bf16-b16", "attention-train", "attention-memory",
-                      "own-video")
+                      "own-video", "onnx")
     assert done.status == 0, done.err
     rows = {row["name"]: row for row in json.loads((tmp_path / "a.json").read_text())}
     assert all(row["ours"] > 0 for row in rows.values()) and rows["windows"]["ratio"] > 0
