@@ -53,7 +53,8 @@ class Ground {
   name(sequence) {
     for (const mark of this.marks) {
       const sign = sequence.coordinates.find(([component]) => component === mark.axis)[1];
-      mark.text = `${(Math.round(100 * sign * mark.value) / 100 + 0).toString().replace("-", "−")} m`;
+      const metres = Number((sign * sequence.metres * mark.value).toPrecision(6)) + 0; // no −0
+      mark.text = `${metres.toString().replace("-", "−")} m`;
     }
     this.points = Float32Array.from(this.marks.flatMap((mark) => mark.point));
     this.marksSeen = new Float32Array(this.points.length);

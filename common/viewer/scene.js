@@ -1,5 +1,6 @@
 // The skeletons: projected, sorted by depth and drawn, with their shadows and trails. Nothing is allocated per frame.
 const RADII = { limb: 0.021, joint: 0.03, truthLimb: 0.013, truthJoint: 0.019 }; // metres
+const TITLE = 26; // CSS pixels down to a title's baseline
 const TRAIL_POINTS = 160; // drawn of a trail at most
 const TRAIL_PARTS = 8; // of fading strength
 
@@ -27,12 +28,13 @@ class Scene {
     this.still = new Float64Array(3);
     this.trail = new Float32Array(3 * (TRAIL_POINTS + 1));
     this.trailSeen = new Float32Array(3 * (TRAIL_POINTS + 1));
-    this.ports = figures.map(() => ({ x: 0, y: 0, width: 0, height: 0, shown: [] }));
+    this.ports = figures.map(() => ({ x: 0, y: 0, width: 0, height: 0, head: 0, foot: 0, shown: [] }));
     this.portCount = 1;
   }
 
-  resize(width, height, unit) {
-    Object.assign(this, { width, height, unit, font: `600 ${13 * unit}px system-ui, sans-serif` });
+  // foot: pixels at the bottom that buttons cover.
+  resize(width, height, unit, foot) {
+    Object.assign(this, { width, height, unit, foot, font: `600 ${13 * unit}px system-ui, sans-serif` });
     this.arrange();
   }
 
@@ -52,11 +54,13 @@ class Scene {
     const groups = this.state.sideBySide ? visible.map((n) => [n]) : [visible];
     this.portCount = groups.length;
     const inRow = this.width >= this.height;
+    const head = groups.length > 1 ? TITLE * this.unit : 0;
     groups.forEach((shown, n) => {
       const [width, height] = inRow
         ? [this.width / groups.length, this.height]
         : [this.width, this.height / groups.length];
-      Object.assign(this.ports[n], { x: inRow ? n * width : 0, y: inRow ? 0 : n * height, width, height, shown });
+      const [x, y] = inRow ? [n * width, 0] : [0, n * height];
+      Object.assign(this.ports[n], { x, y, width, height, head, foot: this.foot, shown });
     });
   }
 
@@ -113,7 +117,7 @@ class Scene {
     for (let p = 0; p < this.portCount; p++) {
       const port = this.ports[p];
       context.fillStyle = this.theme.ink;
-      context.fillText(this.sequence.figures[port.shown[0]].label, port.x + port.width / 2, port.y + 26 * this.unit);
+      context.fillText(this.sequence.figures[port.shown[0]].label, port.x + port.width / 2, port.y + TITLE * this.unit);
       context.fillStyle = this.theme.line;
       if (p && port.y) context.fillRect(0, port.y, this.width, this.unit);
       else if (p) context.fillRect(port.x, 0, this.unit, this.height);
