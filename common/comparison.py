@@ -78,7 +78,7 @@ def comparison_table(first, second, labels):
     width = max(12, *(len(label) + 2 for label in labels))
     errors = [sequence_errors(pose) for pose in (first, second)]
     rows = [(name, [error[key] for error in errors]) for name, key in
-            (("MPJPE (mm)", "mpjpe"), ("P-MPJPE (mm)", "p_mpjpe"), ("MPJVE (mm per frame)", "mpjve"))]
+            (("MPJPE (mm)", "mpjpe"), ("P-MPJPE (mm)", "p_mpjpe"), ("MPJVE (mm per frame)", "mpjve"))[:3 if len(first) > 1 else 2]]
     joints = [pose.errors_mm().mean(0) for pose in (first, second)]
     rows += [(f"{name} (mm)", values) for name, *values in zip(names, *joints, strict=True)]
     lines = [f"{'':24}{labels[0]:>{width}}{labels[1]:>{width}}{'difference':>12}"]

@@ -106,6 +106,7 @@ def _contents(predictions, labels):
     for number, pose in enumerate(predictions):
         if pose.keypoints_2d is not None:
             arrays[f"points-{number}"] = pose.keypoints_2d
+    size = next((pose.size for pose in predictions if pose.size), None)
     about = {
         "title": _title(first, labels), "frames": len(first), "fps": first.fps, "joints": skeleton.names(),
         "root": skeleton.root(), "limbs": _limbs(skeleton), "sides": _sides(skeleton), "hasTruth": truth is not None,
@@ -113,7 +114,7 @@ def _contents(predictions, labels):
         "measure": "error" if truth is not None else "distance" if len(predictions) == 2 else None,
         # Which upright coordinate, and with which sign, each coordinate of the file is.
         "coordinates": [[0, 1], [1, 1], [2, 1]] if first.frame == "world" else [[0, 1], [2, -1], [1, 1]],
-        "predictions": [_about_one(pose, label) for pose, label in zip(predictions, labels, strict=True)]}
+        "predictions": [_about_one(pose, label, size) for pose, label in zip(predictions, labels, strict=True)]}
     if truth is not None and len(predictions) == 2:
         about["better"] = frames_better(*predictions)
     return about, arrays
@@ -125,7 +126,8 @@ def _title(prediction, labels):
     return " · ".join(known) or " and ".join(labels)
 
 
-def _about_one(prediction, label):
+def _about_one(prediction, label, size):
+    """What the page says of one prediction; size: of its pictures, where it does not know."""
     source = prediction.source
     rows = [(name, source[key]) for key, name in SOURCE_LABELS.items() if key in source]
     uneven = ", uneven in time" if prediction.times is not None else ""
@@ -136,7 +138,7 @@ def _about_one(prediction, label):
     about = {"label": label, "rows": rows, "errors": sequence_errors(prediction)}
     if prediction.keypoints_2d is not None:
         points = prediction.keypoints_2d
-        size = prediction.size or np.ceil(np.nanmax(np.append(points.reshape(-1, 2), [[1, 1]], axis=0), axis=0))
+        size = prediction.size or size or np.ceil(np.nanmax(np.append(points.reshape(-1, 2), [[1, 1]], axis=0), axis=0))
         about |= {"size": [int(side) for side in size], "limbs2d": [], "sides2d": [0] * points.shape[1]}
         if prediction.skeleton_2d is not None:
             names = prediction.skeleton_2d.names()

@@ -10,7 +10,7 @@ function signed(value, isDifference) {
 
 // A text that may be broken where names of files have a mark.
 function breakable(text) {
-  return document.createTextNode(text.replace(/[-_./]+/g, "$&\u200b"));
+  return text.replace(/[-_./]+/g, "$&\u200b");
 }
 
 // x, y, z of a joint in the coordinates of the file, in metres; of the small with more digits.
@@ -54,14 +54,12 @@ class Panel {
     if (!measure) return;
     element("numbers").hidden = false;
     element("numbers-title").textContent =
-      measure === "distance" ? "Distance between the two" : "Error, relative to the root";
+      measure === "distance" ? "Distance between the two, mm" : "Error relative to the root, mm";
     const table = make("table");
     const body = table.createTBody();
-    const row = (name, values, unit = "mm") => {
+    const row = (name, values) => {
       const line = body.insertRow();
-      const head = make("th", "", name + " ");
-      head.append(make("small", "", unit));
-      line.append(head);
+      line.append(make("th", "", name));
       return values.map((value, n) => {
         const cell = line.insertCell();
         cell.textContent = signed(value, n === 2);
@@ -84,7 +82,7 @@ class Panel {
     if (measure === "error") {
       row("MPJPE (P1)", pair(predictions.map((one) => one.errors.mpjpe)));
       row("P-MPJPE (P2)", pair(predictions.map((one) => one.errors.p_mpjpe)));
-      if (frames > 1) row("Velocity", pair(predictions.map((one) => one.errors.mpjve)), "mm/frame");
+      if (frames > 1) row("Velocity, per frame", pair(predictions.map((one) => one.errors.mpjve)));
     } else
       row(
         "Whole sequence",
@@ -103,7 +101,7 @@ class Panel {
 
   labelled(text, className) {
     const cell = make("th");
-    cell.append(make("i", "dot " + className), breakable(text));
+    cell.append(make("span", className, breakable(text)));
     return cell;
   }
 

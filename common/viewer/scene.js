@@ -183,7 +183,7 @@ class Scene {
     const part = this.part[item];
     const { isTruth } = this.sequence.figures[figure];
     const thin = isTruth && port.shown.length > 1;
-    const focal = this.orbit.focal(port);
+    const focal = this.orbit.focal(port) * this.sequence.girth;
     context.globalAlpha = thin ? 0.85 : 1;
     if (part < this.limbs) this.drawLimb(context, figure, part, focal * 2 * (thin ? RADII.truthLimb : RADII.limb));
     else this.drawJoint(context, figure, part - this.limbs, focal * 2 * (thin ? RADII.truthJoint : RADII.joint));
@@ -262,7 +262,7 @@ class Scene {
     context.globalAlpha = figures[figure].isTruth && port.shown.length > 1 ? 0.3 : 0.6;
     context.lineWidth = Math.max(
       1,
-      (1.6 * RADII.limb * this.orbit.focal(port)) / Math.max(shadow[3 * this.sequence.root + 2], 0.5),
+      (1.6 * RADII.limb * this.sequence.girth * this.orbit.focal(port)) / Math.max(shadow[3 * this.sequence.root + 2], 0.5),
     );
     context.beginPath();
     for (let l = 0; l < this.limbs; l++) {

@@ -81,8 +81,7 @@ function extentOf(poses, frames, J) {
 
 // Bring whoever is shown to about the size of a person, for which limbs, grid and camera are made: people stay as they
 // are, hands and insects, and files that are not in metres, are divided by a power of ten. Returns that number.
-function toHumanSize(about, figures) {
-  const extent = extentOf(figures[0].poses, about.frames, about.joints.length);
+function toHumanSize(about, figures, extent) {
   const unit = extent > 0 ? 10 ** Math.round(Math.log10(extent / PERSON)) : 1;
   if (unit === 1) return unit;
   for (const { poses } of figures) for (let i = 0; i < poses.length; i++) poses[i] /= unit;
@@ -91,9 +90,16 @@ function toHumanSize(about, figures) {
   return unit;
 }
 
+// How thick limbs are, as a share of an adult's: those of children and giants are, however they sit or lie.
+function girthOf(extent) {
+  const [sitting, reaching] = [1, 2.3]; // metres: extents of adults
+  if (extent < sitting) return Math.max(extent / sitting, 0.3);
+  return Math.max(extent / reaching, 1);
+}
+
 // figures: the skeletons, predictions first and then the ground truth; series: errors in mm, of each prediction or,
 // with two and no ground truth, the distance between them; times: seconds from the first frame on, the last is the end;
-// metres: in a unit of poses, low, high and floor.
+// metres: in a unit of poses, low, high and floor; girth: of limbs, 1 for adults.
 function readSequence() {
   const about = JSON.parse(element("about").textContent);
   const { frames, joints } = about;
@@ -116,7 +122,8 @@ function readSequence() {
   if (series.length)
     for (let n = 0; n < about.predictions.length; n++)
       figures[n].errors = series[Math.min(n, series.length - 1)].errors;
-  const metres = toHumanSize(about, figures);
+  const extent = extentOf(figures[0].poses, frames, J);
+  const metres = toHumanSize(about, figures, extent);
   const uneven = takeBytes("times");
   const times = new Float64Array(frames + 1);
   if (uneven) times.set(new Float64Array(uneven.buffer));
@@ -129,6 +136,7 @@ function readSequence() {
   return {
     ...about,
     metres,
+    girth: girthOf(extent / metres),
     names: joints.map((name) => name.replaceAll("_", " ")),
     J,
     figures,

@@ -140,7 +140,7 @@ class Timeline {
     const { times } = this.sequence;
     const [from, to] = [times[Math.floor(this.first)], times[Math.ceil(this.last)]];
     const step = roundUp(((to - from) * LABEL) / Math.max(this.width, LABEL), [1, 2, 5]);
-    const digits = Math.max(0, -Math.floor(Math.log10(step)));
+    const digits = to > from ? Math.max(0, -Math.floor(Math.log10(step))) : 0;
     context.textBaseline = "alphabetic";
     for (let k = Math.ceil(from / step); k * step <= to; k++) {
       const x = this.x(this.frameOf(k * step));
