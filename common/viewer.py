@@ -21,7 +21,7 @@ from common.drawing import crossbars
 from common.export import ROOT_PATHS
 from common.keypoints import left_right
 from common.skeleton import Skeleton
-from common.utils import DataError, UsageError, atomic_path, check_place, progress
+from common.utils import DataError, UsageError, atomic_path, check_place, print_notices, progress
 from common.video import open_writer, probe, read_frames
 
 PAGE = Path(__file__).with_suffix("")
@@ -33,6 +33,7 @@ VIDEO_HEIGHT = 480  # pixels at most
 VIDEO_GROUP = 10  # frames between key frames: what a browser decodes at most to show one
 VIDEO_KBPS, LOWEST_KBPS = 1500, 80
 VIDEO_LIMIT = 40e6  # bytes: more makes pages that phones do not open
+ALIKE = 0.02  # rates and shapes of pictures that differ by a smaller share are the same, for numbers are rounded
 LEVEL = (-0.1, 0.25)  # metres: a lowest joint at this height of a world stands on the floor z = 0
 SOURCE_LABELS = {"checkpoint": "Checkpoint", "checkpoint_sha256": "SHA-256", "command": "Command", "dataset": "Dataset",
                  "subject": "Subject", "action": "Action", "camera": "Camera", "video": "Video",
@@ -195,6 +196,7 @@ def _embed(path, skip, downsample, prediction):
     if kbps < LOWEST_KBPS:
         return {"notice": f"The video of {times[-1] / 60:.0f} minutes is too long for a page.", "frames": 0}, None
     info = probe(path)
+    print_notices(_doubts(path, info, downsample, prediction))
     width = None if info.height <= VIDEO_HEIGHT else max(2, round(info.width * VIDEO_HEIGHT / info.height))
     frames = read_frames(path, skip, len(prediction), downsample, width=width)
     first = next(frames, None)
@@ -214,4 +216,16 @@ def _embed(path, skip, downsample, prediction):
         content = smaller.read_bytes()
     if len(content) > 1.5 * VIDEO_LIMIT:
         return {"notice": f"The video of {len(content) / 1e6:.0f} MB is too large for a page.", "frames": 0}, None
-    return {"notice": None, "frames": written}, content
+    ends = f"The video ends after {written} of {len(prediction)} frames." if written < len(prediction) else None
+    return {"notice": ends, "frames": written}, content
+
+
+def _doubts(path, info, downsample, prediction):
+    """Lines that say why a video may be another than the one that the poses are of."""
+    rate, size = info.fps / downsample, prediction.size
+    if prediction.times is None and abs(rate - prediction.fps) > ALIKE * prediction.fps:
+        yield (f"{path} has {rate:g} frames a second, and the poses {prediction.fps:g}: each pose is shown with "
+               "the next frame")
+    if size is not None and abs(info.width * size[1] - info.height * size[0]) > ALIKE * info.height * size[0]:
+        yield (f"{path} has pictures of {info.width} x {info.height}, and the 2D joints are of {size[0]} x {size[1]}: "
+               "check that it is their video")
