@@ -48,20 +48,15 @@ class Scene {
     return this.state.truth || !this.sequence.figures[figure].isTruth;
   }
 
-  // Which figures are seen in which part of the picture.
+  // Which figures are seen in which part of the picture; in a row, for people stand.
   arrange() {
     const visible = this.sequence.figures.map((_, n) => n).filter((n) => this.isVisible(n));
     const groups = this.state.sideBySide ? visible.map((n) => [n]) : [visible];
-    this.portCount = groups.length;
-    const inRow = this.width >= this.height;
+    const width = this.width / groups.length;
     const head = groups.length > 1 ? TITLE * this.unit : 0;
-    groups.forEach((shown, n) => {
-      const [width, height] = inRow
-        ? [this.width / groups.length, this.height]
-        : [this.width, this.height / groups.length];
-      const [x, y] = inRow ? [n * width, 0] : [0, n * height];
-      Object.assign(this.ports[n], { x, y, width, height, head, foot: this.foot, shown });
-    });
+    this.portCount = groups.length;
+    groups.forEach((shown, n) => Object.assign(this.ports[n], { x: n * width, width, head, shown }));
+    for (const port of this.ports) Object.assign(port, { height: this.height, foot: this.foot });
   }
 
   // Roots aligned, as the metric has it: every figure is moved so that its root lies where the truth's, the last, is.
@@ -83,7 +78,6 @@ class Scene {
     for (let j = 0; j < J; j++) {
       let place = sides[j];
       if (isTruth && !(sideBySide && colour === "side")) place = TRUTH_COLOUR;
-      else if (isTruth) place = sides[j];
       else if (colour === "error" && errors)
         place = ERROR_COLOUR + Math.min(STEPS - 1, Math.round((errors[frame * J + j] / worst) * (STEPS - 1)));
       else if (colour === "method") place = METHOD_COLOUR + SIDES * figure + sides[j];
@@ -117,10 +111,11 @@ class Scene {
     for (let p = 0; p < this.portCount; p++) {
       const port = this.ports[p];
       context.fillStyle = this.theme.ink;
-      context.fillText(this.sequence.figures[port.shown[0]].label, port.x + port.width / 2, port.y + TITLE * this.unit);
+      const [x, y] = [port.x + port.width / 2, port.y + TITLE * this.unit];
+      const room = port.width - 16 * this.unit; // longer names are squeezed
+      context.fillText(this.sequence.figures[port.shown[0]].label, x, y, room);
       context.fillStyle = this.theme.line;
-      if (p && port.y) context.fillRect(0, port.y, this.width, this.unit);
-      else if (p) context.fillRect(port.x, 0, this.unit, this.height);
+      if (p) context.fillRect(port.x, 0, this.unit, this.height);
     }
   }
 
@@ -132,8 +127,7 @@ class Scene {
     this.place(frame);
     for (let p = 0; p < this.portCount; p++) {
       const port = this.ports[p];
-      const clips = this.portCount > 1;
-      if (clips) this.clip(context, port);
+      if (this.portCount > 1) this.clip(context, port);
       for (let i = 0; i < port.shown.length; i++) this.drawShadow(context, port, port.shown[i], frame, ground.floor);
       for (let i = 0; i < port.shown.length; i++) this.drawTrails(context, port, port.shown[i], frame);
       for (let i = 0; i < port.shown.length; i++) this.projectFigure(port, port.shown[i], frame);
@@ -142,7 +136,7 @@ class Scene {
       context.setTransform(1, 0, 0, 1, 0, 0);
       context.globalAlpha = 1;
       for (let i = 0; i < port.shown.length; i++) this.drawRings(context, port.shown[i]);
-      if (clips) context.restore();
+      if (this.portCount > 1) context.restore();
     }
   }
 
