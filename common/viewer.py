@@ -223,7 +223,7 @@ def _embed(path, skip, downsample, prediction):
 def _doubts(path, info, downsample, prediction):
     """Lines that say why a video may be another than the one that the poses are of."""
     rate, size = info.fps / downsample, prediction.size
-    if prediction.times is None and abs(rate - prediction.fps) > ALIKE * prediction.fps:
+    if info.fps and prediction.times is None and abs(rate - prediction.fps) > ALIKE * prediction.fps:
         yield (f"{path} has {rate:g} frames a second, and the poses {prediction.fps:g}: each pose is shown with "
                "the next frame")
     if size is not None and abs(info.width * size[1] - info.height * size[0]) > ALIKE * info.height * size[0]:
