@@ -24,6 +24,9 @@ def same_sequence(first, second, labels):
     if first.frame != second.frame:
         raise DataError(f"{where}, one is in {first.frame} coordinates and the other in {second.frame} coordinates; "
                         "export both in the same")
+    if round(first.fps, 2) != round(second.fps, 2):
+        print(f"INFO: {labels[0]} has {first.fps:g} frames a second and {labels[1]} {second.fps:g}: those of "
+              f"{labels[0]} are taken")
     second = _reordered(second, [others.index(name) for name in names], first.skeleton)
     truths = [pose.ground_truth for pose in (first, second) if pose.ground_truth is not None]
     if len(truths) == 2 and (apart := float(np.abs(truths[0] - truths[1]).max())) > ALIKE:
@@ -45,12 +48,15 @@ def _relative(prediction, poses):
 
 
 def sequence_errors(prediction):
-    """{"mpjpe", "p_mpjpe", "mpjve": mm} of poses relative to the root joint (mpjve: mm per frame); {} without truth."""
+    """{"mpjpe", "p_mpjpe", "mpjve": mm} of poses relative to the root joint; {} without truth.
+
+    mpjve, in mm per frame, is there where there are two frames.
+    """
     if prediction.ground_truth is None:
         return {}
     poses, truth = _relative(prediction, prediction.joints), _relative(prediction, prediction.ground_truth)
-    return {"mpjpe": float(prediction.errors_mm().mean()), "p_mpjpe": 1000 * p_mpjpe(poses, truth),
-            "mpjve": 1000 * mean_velocity_error(poses, truth)}
+    errors = {"mpjpe": float(prediction.errors_mm().mean()), "p_mpjpe": 1000 * p_mpjpe(poses, truth)}
+    return errors | ({"mpjve": 1000 * mean_velocity_error(poses, truth)} if len(poses) > 1 else {})
 
 
 def distances_mm(first, second):
@@ -70,18 +76,20 @@ def comparison_table(first, second, labels):
     Without ground truth the distance between the two.
     """
     names = first.skeleton.names()
+    head = max(24, *(len(name) + 6 for name in names))
     if first.ground_truth is None:
         distances = distances_mm(first, second)
         lines = [f"No ground truth: the distance between {labels[0]} and {labels[1]}, relative to the root joint",
-                 f"{'mean of all joints':24}{distances.mean():9.1f} mm"]
-        return lines + [f"{name:24}{value:9.1f} mm" for name, value in zip(names, distances.mean(0), strict=True)]
+                 f"{'mean of all joints':{head}}{distances.mean():9.1f} mm"]
+        return lines + [f"{name:{head}}{value:9.1f} mm" for name, value in zip(names, distances.mean(0), strict=True)]
     width = max(12, *(len(label) + 2 for label in labels))
     errors = [sequence_errors(pose) for pose in (first, second)]
     rows = [(name, [error[key] for error in errors]) for name, key in
-            (("MPJPE (mm)", "mpjpe"), ("P-MPJPE (mm)", "p_mpjpe"), ("MPJVE (mm per frame)", "mpjve"))]
+            (("MPJPE (mm)", "mpjpe"), ("P-MPJPE (mm)", "p_mpjpe"), ("MPJVE (mm per frame)", "mpjve"))
+            if key in errors[0]]
     joints = [pose.errors_mm().mean(0) for pose in (first, second)]
     rows += [(f"{name} (mm)", values) for name, *values in zip(names, *joints, strict=True)]
-    lines = [f"{'':24}{labels[0]:>{width}}{labels[1]:>{width}}{'difference':>12}"]
-    lines += [f"{name:24}{a:{width}.1f}{b:{width}.1f}{a - b:+12.1f}" for name, (a, b) in rows]
+    lines = [f"{'':{head}}{labels[0]:>{width}}{labels[1]:>{width}}{'difference':>12}"]
+    lines += [f"{name:{head}}{a:{width}.1f}{b:{width}.1f}{a - b:+12.1f}" for name, (a, b) in rows]
     better = frames_better(first, second)
-    return [*lines, f"{'frames with less error':24}{better[0]:{width}}{better[1]:{width}}{'':5}of {len(first)}"]
+    return [*lines, f"{'frames with less error':{head}}{better[0]:{width}}{better[1]:{width}}{'':5}of {len(first)}"]

@@ -1,4 +1,6 @@
 """Figures without a display: their style and colours, how they are written, and the curves of a training."""
+import warnings
+
 from common.utils import atomic_path, require
 
 # Eight hues that colour-blind people tell apart (Paul Tol's "muted" scheme, the light ones darkened for thin lines).
@@ -25,8 +27,11 @@ def new_figure(size, panels=1, dpi=120, text=10):
 
 def save_figure(figure, path):
     """Write the figure in the format of the suffix, atomically; the text of a PDF stays text."""
-    with require("matplotlib", "matplotlib").rc_context({"pdf.fonttype": 42}), atomic_path(path) as temporary:
+    with require("matplotlib", "matplotlib").rc_context({"pdf.fonttype": 42}), atomic_path(path) as temporary, \
+            warnings.catch_warnings(record=True) as caught:
         figure.savefig(temporary)
+    if any("Glyph" in str(warning.message) for warning in caught):
+        print(f"INFO: {path}: the font lacks some letters of the names; give others with --labels")
 
 
 def line_style(number):

@@ -22,6 +22,7 @@ AXES = {"mpjpe": "MPJPE (mm)", "p_mpjpe": "P-MPJPE (mm)", "n_mpjpe": "N-MPJPE (m
 USUAL = ("mpjpe", "p_mpjpe", "pck", "auc")  # the metrics that are drawn where no others are asked for
 SAMPLE = 0.6  # inches that a line takes beside its name in a legend
 TOTALS = ("average", "all", "mean")  # rows that stand apart
+LONGEST = 24  # letters of a name on an axis
 NUMBERS = TEXT - 1, TEXT - 2  # points of the numbers on bars, where these are wide enough for them
 HATCHES = ("", "///", "...", "xxx")
 QUARTILES = (25, 75)
@@ -63,6 +64,11 @@ def _described(run):
     return str(run.path) + ("" if run.seed is None else f" (seed {run.seed})")
 
 
+def _short(text):
+    """A text that leaves room for what is drawn."""
+    return text if len(text) <= LONGEST else text[:LONGEST - 1] + "…"
+
+
 def _file_name(text):
     """A text as a part of a file's name."""
     return "".join(letter if letter.isalnum() else "_" for letter in text)
@@ -85,17 +91,13 @@ def draw_bars(path, title, methods, metrics, spreads=None):
     bars = len(rows) * len(methods)
     width = ONE_COLUMN if bars <= 10 else TWO_COLUMNS
     size = next((size for size in NUMBERS if 5 * LETTER * size / TEXT < 0.6 * width / bars), None)
-    names = [row.replace("_", " ") for row in rows]
+    names = [_short(row.replace("_", " ")) for row in rows]
     longest = max(map(len, names)) * LETTER
     turned = longest > 0.8 * width / len(rows)
     below = 0.65 * longest if turned else 0.2
     figure, panels = _figure((width, 0.7 + below + 1.35 * len(metrics)), len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
-        _fill(axes, rows, methods, metric, spreads)
-        if size:
-            for container in axes.containers:
-                axes.bar_label(container, fmt="%.1f", padding=1.5, fontsize=size, color=GREY)
-            axes.margins(y=0.15)
+        _fill(axes, rows, methods, metric, spreads, size)
     _name(panels[-1], rows, names, turned)
     _finish(figure, panels[0], path, title, methods, spreads and "line: middle half of the frames")
     return True
@@ -106,16 +108,22 @@ def _places(rows):
     return np.arange(len(rows)) + 0.4 * np.array([row in TOTALS for row in rows])
 
 
-def _fill(axes, rows, methods, metric, spreads):
+def _fill(axes, rows, methods, metric, spreads, size):
+    """Draw the bars of a metric, with lines for their spreads and, of this size in points, numbers over both."""
     width = 0.8 / len(methods)
     for i, (label, table) in enumerate(methods.items()):
         place = _places(rows) + (i - (len(methods) - 1) / 2) * width
         shown = [j for j, row in enumerate(rows) if metric in table.get(row, {})]
-        axes.bar(place[shown], [table[rows[j]][metric] for j in shown], width * 0.92, label=label,
-                 color=COLORS[i % len(COLORS)], hatch=HATCHES[i // len(COLORS) % len(HATCHES)])
+        values = [table[rows[j]][metric] for j in shown]
+        ranges = [spreads[label][rows[j]][metric] if spreads else (0, 0) for j in shown]
+        axes.bar(place[shown], values, width * 0.92, label=label, color=COLORS[i % len(COLORS)],
+                 hatch=HATCHES[i // len(COLORS) % len(HATCHES)])
         if spreads:
-            axes.vlines(place[shown], *zip(*(spreads[label][rows[j]][metric] for j in shown), strict=True), color=GREY,
-                        linewidth=0.9)
+            axes.vlines(place[shown], *zip(*ranges, strict=True), color=GREY, linewidth=0.9)
+        for x, value, (_, high) in zip(place[shown], values, ranges, strict=True) if size else ():
+            axes.annotate(f"{value:.1f}", (x, max(value, high)), (0, 1.5), textcoords="offset points", fontsize=size,
+                          color=GREY, ha="center", va="bottom")
+    axes.margins(y=0.15 if size else 0.05)
     axes.set_ylabel(AXES[metric])
     axes.grid(axis="x", visible=False)
     axes.margins(x=0.02)
@@ -165,7 +173,7 @@ def draw_pck(path, poses):
     """PCK over the threshold, with the AUC and what joints are counted in the legend."""
     figure, (axes,) = _figure((ONE_COLUMN, 3))
     thresholds = np.arange(AUC_THRESHOLDS_MM[0], AUC_THRESHOLDS_MM[-1] + 1)  # mm
-    counts = [(len(joints), ", ".join(left_out).replace("_", " "))
+    counts = [(len(joints), ", ".join(map(_short, left_out)).replace("_", " "))
               for joints, left_out in (result.counted() for result in poses)]
     alike = len(set(counts)) == 1
     labels = []
@@ -258,7 +266,7 @@ def _finish(figure, top, path, title, labels, note=None, always=False):
         title = f"{title}: {labels[0]}"
     letters = int((figure.get_figwidth() - SAMPLE) / LETTER)  # in a line
     title = "\n".join([textwrap.fill(title, letters), *([f"({note})"] if note else [])])
-    top.set_title(title, loc="left", fontsize=TEXT)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=TEXT)
     if len(labels) > 1 or always:
         handles, labels = top.get_legend_handles_labels()
         labels = [textwrap.fill(label, letters) for label in labels]

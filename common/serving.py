@@ -10,16 +10,20 @@ from common.utils import UsageError
 class _Page(BaseHTTPRequestHandler):
     """Gives the server's page at `/`, and nothing anywhere else."""
 
-    def do_GET(self):
+    def do_HEAD(self):
         if self.path.partition("?")[0] != "/":
             self.send_error(HTTPStatus.NOT_FOUND)
-            return
+            return False
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(self.server.content)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(self.server.content)
+        return True
+
+    def do_GET(self):
+        if self.do_HEAD():
+            self.wfile.write(self.server.content)
 
     def log_message(self, *_):
         """No line for each request: the terminal belongs to the user."""

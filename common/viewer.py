@@ -21,7 +21,7 @@ from common.drawing import crossbars
 from common.export import ROOT_PATHS
 from common.keypoints import left_right
 from common.skeleton import Skeleton
-from common.utils import DataError, UsageError, atomic_path, check_place, progress
+from common.utils import DataError, UsageError, atomic_path, check_place, print_notices, progress
 from common.video import open_writer, probe, read_frames
 
 PAGE = Path(__file__).with_suffix("")
@@ -33,6 +33,7 @@ VIDEO_HEIGHT = 480  # pixels at most
 VIDEO_GROUP = 10  # frames between key frames: what a browser decodes at most to show one
 VIDEO_KBPS, LOWEST_KBPS = 1500, 80
 VIDEO_LIMIT = 40e6  # bytes: more makes pages that phones do not open
+ALIKE = 0.02  # rates and shapes of pictures that differ by a smaller share are the same, for numbers are rounded
 LEVEL = (-0.1, 0.25)  # metres: a lowest joint at this height of a world stands on the floor z = 0
 SOURCE_LABELS = {"checkpoint": "Checkpoint", "checkpoint_sha256": "SHA-256", "command": "Command", "dataset": "Dataset",
                  "subject": "Subject", "action": "Action", "camera": "Camera", "video": "Video",
@@ -106,6 +107,7 @@ def _contents(predictions, labels):
     for number, pose in enumerate(predictions):
         if pose.keypoints_2d is not None:
             arrays[f"points-{number}"] = pose.keypoints_2d
+    size = next((pose.size for pose in predictions if pose.size), None)
     about = {
         "title": _title(first, labels), "frames": len(first), "fps": first.fps, "joints": skeleton.names(),
         "root": skeleton.root(), "limbs": _limbs(skeleton), "sides": _sides(skeleton), "hasTruth": truth is not None,
@@ -113,7 +115,7 @@ def _contents(predictions, labels):
         "measure": "error" if truth is not None else "distance" if len(predictions) == 2 else None,
         # Which upright coordinate, and with which sign, each coordinate of the file is.
         "coordinates": [[0, 1], [1, 1], [2, 1]] if first.frame == "world" else [[0, 1], [2, -1], [1, 1]],
-        "predictions": [_about_one(pose, label) for pose, label in zip(predictions, labels, strict=True)]}
+        "predictions": [_about_one(pose, label, size) for pose, label in zip(predictions, labels, strict=True)]}
     if truth is not None and len(predictions) == 2:
         about["better"] = frames_better(*predictions)
     return about, arrays
@@ -125,7 +127,8 @@ def _title(prediction, labels):
     return " · ".join(known) or " and ".join(labels)
 
 
-def _about_one(prediction, label):
+def _about_one(prediction, label, size):
+    """What the page says of one prediction; size: of its pictures, where it does not know."""
     source = prediction.source
     rows = [(name, source[key]) for key, name in SOURCE_LABELS.items() if key in source]
     uneven = ", uneven in time" if prediction.times is not None else ""
@@ -136,7 +139,7 @@ def _about_one(prediction, label):
     about = {"label": label, "rows": rows, "errors": sequence_errors(prediction)}
     if prediction.keypoints_2d is not None:
         points = prediction.keypoints_2d
-        size = prediction.size or np.ceil(np.nanmax(np.append(points.reshape(-1, 2), [[1, 1]], axis=0), axis=0))
+        size = prediction.size or size or np.ceil(np.nanmax(np.append(points.reshape(-1, 2), [[1, 1]], axis=0), axis=0))
         about |= {"size": [int(side) for side in size], "limbs2d": [], "sides2d": [0] * points.shape[1]}
         if prediction.skeleton_2d is not None:
             names = prediction.skeleton_2d.names()
@@ -193,6 +196,7 @@ def _embed(path, skip, downsample, prediction):
     if kbps < LOWEST_KBPS:
         return {"notice": f"The video of {times[-1] / 60:.0f} minutes is too long for a page.", "frames": 0}, None
     info = probe(path)
+    print_notices(_doubts(path, info, downsample, prediction))
     width = None if info.height <= VIDEO_HEIGHT else max(2, round(info.width * VIDEO_HEIGHT / info.height))
     frames = read_frames(path, skip, len(prediction), downsample, width=width)
     first = next(frames, None)
@@ -212,4 +216,16 @@ def _embed(path, skip, downsample, prediction):
         content = smaller.read_bytes()
     if len(content) > 1.5 * VIDEO_LIMIT:
         return {"notice": f"The video of {len(content) / 1e6:.0f} MB is too large for a page.", "frames": 0}, None
-    return {"notice": None, "frames": written}, content
+    ends = f"The video ends after {written} of {len(prediction)} frames." if written < len(prediction) else None
+    return {"notice": ends, "frames": written}, content
+
+
+def _doubts(path, info, downsample, prediction):
+    """Lines that say why a video may be another than the one that the poses are of."""
+    rate, size = info.fps / downsample, prediction.size
+    if info.fps and prediction.times is None and abs(rate - prediction.fps) > ALIKE * prediction.fps:
+        yield (f"{path} has {rate:g} frames a second, and the poses {prediction.fps:g}: each pose is shown with "
+               "the next frame")
+    if size is not None and abs(info.width * size[1] - info.height * size[0]) > ALIKE * info.height * size[0]:
+        yield (f"{path} has pictures of {info.width} x {info.height}, and the 2D joints are of {size[0]} x {size[1]}: "
+               "check that it is their video")

@@ -78,7 +78,7 @@ def test_poses_are_told_from_other_files_whatever_their_suffix_says(tmp_path):
 
 @pytest.mark.parametrize(("content", "words"), [
     ("{}", "none of the files"), ('{"a": 1}', "none of the files"), ('{"a": {"mpjpe": "x"}, "average": {}}', "none of"),
-    ('{"cut', "no JSON"), ("", "none of the files"), ("text", "none of the files"), ("PKxx", "damaged"),
+    ('{"cut', "no JSON"), ("", "none of the files"), ("text", "none of the files"), ("PKxx", "only .npz"),
     ('{"a": {"mpjpe": NaN}, "average": {"mpjpe": 1}}', "mpjpe of a is nan"),
     (HEAD, "no epoch"), (f"{HEAD}x,0,0,1,1,1", "damaged"), (f"{HEAD}1,0,0,nan,,inf", "no epoch"),
     (None, "No such file")])
@@ -196,7 +196,10 @@ def test_curves_of_poses_show_mean_errors_in_seconds_of_the_methods_that_know_th
     np.testing.assert_allclose(line.get_ydata(), known.prediction.errors_mm().mean(1))
     assert {name: len(figure.legends[0].get_texts()) for name, figure in figures.items() if figure.legends} == {
         "poses_over_time.png": 1, "poses_pck.png": 1, "poses_bone_lengths.png": 2}
-    bars = figures["poses_per_joint.png"].axes[0].containers[0]
+    panel = figures["poses_per_joint.png"].axes[0]
+    for number, line in zip(panel.texts, panel.collections[0].get_segments(), strict=True):
+        assert number.xy[1] >= line[:, 1].max()  # numbers stand above the lines that show the spread
+    bars = panel.containers[0]
     np.testing.assert_allclose([bar.get_height() for bar in bars],
                                [*known.prediction.errors_mm().mean(0), known.prediction.errors_mm().mean()],
                                rtol=1e-5)

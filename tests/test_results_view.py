@@ -9,7 +9,7 @@ import urllib.request
 import numpy as np
 import pytest
 from conftest import run_script, start
-from test_viewer import make_prediction
+from viewer_pages import make_prediction
 
 from common.export import write_prediction
 from common.loss import mean_velocity_error, p_mpjpe
@@ -83,6 +83,9 @@ def test_serve_shows_the_page_and_nothing_else_until_ctrl_c_and_a_taken_port_is_
         port = int(re.search(r"http://localhost:(\d+)/", lines[1])[1])
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
             assert answer.read() == page.read_bytes()
+        head = urllib.request.Request(f"http://127.0.0.1:{port}/", method="HEAD")
+        with urllib.request.urlopen(head) as answer:
+            assert int(answer.headers["Content-Length"]) == page.stat().st_size and not answer.read()
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/p.html")
         other = run_script("results.py", "view", results / "a.npz", "--output", tmp_path / "q.html", "--serve",

@@ -1,32 +1,20 @@
 """The viewer's page in a real browser: what it shows, what it does, and that nothing out of a file runs in it."""
 import math
 import shutil
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from viewer_pages import FRAMES, make_prediction, number_of, pixels, until, watched
 
-from common.export import Prediction
-from common.keypoints import COCO_17, H36M_17
+from common.keypoints import H36M_17
 from common.skeleton import Skeleton
 from common.utils import DataError, UsageError
 from common.viewer import write_viewer
 
-FRAMES, STEP = 24, 10  # of the tests' video, whose frame n has the brightness STEP * n
+STEP = 10  # of the tests' video, whose frame n has the brightness STEP * n
 HOSTILE = "</script><script>window.broken = 1</script>\"'><img src=x onerror=window.broken=1>"
 TIMES = np.cumsum(1 + np.arange(FRAMES) % 3) / 25  # uneven: steps of 40, 80 and 120 ms
-
-
-def make_prediction(frames=FRAMES, seed=0, **more):
-    """A person who walks along x, with errors that differ from frame to frame and joint to joint."""
-    rng = np.random.default_rng(seed)
-    rest = np.random.default_rng(9).uniform([-0.3, -0.3, 0], [0.3, 0.3, 1.8], (17, 3))
-    truth = rest + np.linspace(0, 1, frames)[:, None, None] * [1, 0, 0]
-    poses = truth + rng.normal(0, 0.05, truth.shape)
-    given = {"ground_truth": truth, "keypoints_2d": rng.uniform(0, 64, (frames, 17, 2)), "size": (64, 48),
-             "skeleton_2d": COCO_17, "source": {"action": "Walking", "subject": "S9"}}
-    return Prediction(poses, H36M_17, 25, **{**given, **more})
 
 
 @pytest.fixture(scope="module")
@@ -42,57 +30,35 @@ def browser():
         opened.close()
 
 
+@pytest.fixture(scope="module")
+def window(browser):
+    """(page, its list of what is wrong) for all tests that need no other: a new one takes longer than the page."""
+    wrong = []
+    return watched(browser.new_page(viewport={"width": 1000, "height": 640}), wrong), wrong
+
+
 @pytest.fixture
-def show(browser, tmp_path):
+def show(browser, window, tmp_path):
     """show(predictions, ...) opens their page; at the end none of them may have had an error or asked the network."""
-    wrong, contexts = [], []
+    usual, wrong = window
+    contexts = []
 
     def open_page(*predictions, labels=None, video=None, skip=0, address="", **context):
         path = tmp_path / "page.html"
         write_viewer(path, list(predictions), labels or ["ours", "theirs"][:len(predictions)], video, skip)
-        contexts.append(browser.new_context(**{"viewport": {"width": 1000, "height": 640}, **context}))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(("file:", "blob:", "data:"))
-                or wrong.append(request.url))
+        page = usual
+        if context:
+            contexts.append(browser.new_context(**{"viewport": {"width": 1000, "height": 640}, **context}))
+            page = watched(contexts[-1].new_page(), wrong)
         page.goto(path.as_uri() + address)
         return page
 
     yield open_page
     for context in contexts:
         context.close()
-    assert wrong == []
-
-
-def pixels(page, canvas):
-    """How many pixels of a canvas are drawn on, and a number that changes with the picture; after the next drawing."""
-    return tuple(page.evaluate("""async (id) => {
-        await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-        const canvas = document.getElementById(id);
-        const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
-        copy.drawImage(canvas, 0, 0);
-        const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
-        let [drawn, hash] = [0, 0];
-        for (let i = 0; i < data.length; i += 4) {
-            if (data[i + 3]) [drawn, hash] = [drawn + 1, (31 * hash + data[i] + i) % 1e9];
-        }
-        return [drawn, hash];
-    }""", canvas))
-
-
-def until(page, expression):
-    """Wait for a JavaScript expression to hold; the page's security policy lets it ask for nothing by itself."""
-    end = time.monotonic() + 20
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, expression
-        page.wait_for_timeout(20)
-
-
-def number_of(page, row):
-    """The numbers in a row of the table of errors."""
-    texts = page.locator(f"#figures tr:has(th:has-text('{row}')) td").all_inner_texts()
-    return [float(text.replace("−", "-")) for text in texts]
+    found = [*wrong]
+    wrong.clear()
+    assert found == []
 
 
 def test_the_page_draws_plays_and_changes_with_the_frame(show):
@@ -193,6 +159,25 @@ def test_the_mouse_turns_zooms_and_pans_and_reset_brings_it_back(show):
     assert pixels(page, "scene") == seen[0]
 
 
+@pytest.mark.parametrize("scale, metres_walked", [(1, 1), (0.001, 1), (1000, 1), (1, 80)])
+def test_whoever_is_shown_fills_the_picture(show, scale, metres_walked):
+    prediction = make_prediction(keypoints_2d=None, skeleton_2d=None)
+    walked = scale * np.linspace(0, metres_walked, FRAMES)[:, None, None] * np.array([1, 0, 0])
+    bigger = {name: scale * getattr(prediction, name) + walked for name in ("joints", "ground_truth")}
+    page = show(replace(prediction, **bigger), address="#frame=12")
+    assert page.evaluate("viewer.state.follow") == (metres_walked > 10)
+    pixels(page, "scene")
+    height, top, bottom = page.evaluate("""() => {
+        const canvas = document.getElementById("scene");
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const rows = [...Array(canvas.height).keys()].filter((y) => {
+            for (let x = 0; x < canvas.width; x++) if (data[4 * (y * canvas.width + x) + 3]) return true;
+        });
+        return [canvas.height, rows[0], rows.at(-1)];
+    }""")
+    assert 0 < top and bottom < height - 1 and bottom - top > 0.5 * height
+
+
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
     """A video of more than the poses: the first 3 frames come before them."""
@@ -241,10 +226,21 @@ def test_a_video_that_ends_before_the_poses_start_is_refused(tmp_path, video):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_video_that_may_be_another_is_told_of_and_one_that_ends_early_on_the_page(show, video, capsys):
+    page = show(replace(make_prediction(FRAMES + 5, size=(64, 64)), fps=50), video=video, skip=3)
+    rate, shape = capsys.readouterr().out.splitlines()
+    assert "the poses 50" in rate and "64 x 48" in shape and "64 x 64" in shape
+    assert f"after {FRAMES} of {FRAMES + 5}" in page.locator("#notice").inner_text()
+
+
 def test_a_phone_gets_a_stacked_page_with_targets_for_fingers(show):
     page = show(make_prediction(), viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True,
                 reduced_motion="reduce")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    for width, height in ((844, 390), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        box = page.locator("#play").bounding_box()
+        assert 0 < box["x"] < width - box["width"] and 0 < box["y"] <= height - box["height"]  # in reach
     small = page.evaluate("""[...document.querySelectorAll("main button, main select, header button, main input")]
         .filter((one) => one.offsetParent).map((one) => [one.id || one.textContent, one.getBoundingClientRect()])
         .filter(([, box]) => box.height < 40 || box.width < 40).map(([name]) => name)""")
@@ -298,8 +294,11 @@ def test_a_bare_prediction_in_the_camera_shows_the_coordinates_of_the_file(show)
 
 
 def test_dark_mode_is_dark_and_light_mode_light(show):
-    shades = [show(make_prediction(), color_scheme=scheme).evaluate("getComputedStyle(document.body).backgroundColor")
-              for scheme in ("light", "dark")]
+    page, shades = show(make_prediction()), []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        shades.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    page.emulate_media(color_scheme="light")
     light, dark = (np.mean([int(part) for part in shade.strip("rgb()").split(",")[:3]]) for shade in shades)
     assert light > 200 and dark < 50
 

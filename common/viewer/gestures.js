@@ -1,6 +1,12 @@
 // The pointer on the 3D picture: turn, pan and zoom, with a mouse or with fingers, and joints to point at.
 const CLICK = 6; // CSS pixels that a click may move
+const LINE = 16; // pixels
 const REACH = { mouse: 16, touch: 30 };
+
+// How far a wheel was turned; Firefox counts in lines.
+function wheelPixels(event) {
+  return event.deltaY * (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? LINE : 1);
+}
 
 class Gestures {
   constructor(canvas, orbit, scene, { changed, hover, select, toggleTrail }) {
@@ -71,8 +77,7 @@ class Gestures {
 
   wheel(event) {
     event.preventDefault();
-    const lines = event.deltaMode === 1 ? 16 : 1; // a mouse may count in lines
-    this.orbit.zoom(Math.exp(event.deltaY * lines * 0.0012));
+    this.orbit.zoom(Math.exp(wheelPixels(event) * 0.0012));
     this.changed();
   }
 }

@@ -53,7 +53,8 @@ class Ground {
   name(sequence) {
     for (const mark of this.marks) {
       const sign = sequence.coordinates.find(([component]) => component === mark.axis)[1];
-      mark.text = `${(Math.round(100 * sign * mark.value) / 100 + 0).toString().replace("-", "−")} m`;
+      const metres = Number((sign * sequence.metres * mark.value).toPrecision(6)) + 0; // no −0
+      mark.text = `${metres.toString().replace("-", "−")} m`;
     }
     this.points = Float32Array.from(this.marks.flatMap((mark) => mark.point));
     this.marksSeen = new Float32Array(this.points.length);
@@ -140,19 +141,22 @@ class Ground {
     context.font = this.fonts.mark;
     context.textAlign = "center";
     context.textBaseline = "middle";
+    const edge = 20 * this.unit; // a text that would be cut, or lie upon the last, is left out
+    let [lastX, lastY] = [-edge, -edge];
     for (let i = 0; i < this.marks.length; i++) {
       const mark = this.marks[i];
       const side = orbit.back[1 - mark.axis] > 0 ? 1 : 0; // where the camera stands
       if (mark.side !== side || this.marksSeen[3 * i + 2] < NEAREST) continue;
       const x = this.marksSeen[3 * i];
       const y = this.marksSeen[3 * i + 1];
-      const edge = 20 * this.unit; // a text that would be cut is left out
       if (
         Math.abs(x - port.x - port.width / 2) > port.width / 2 - edge ||
         Math.abs(y - port.y - port.height / 2) > port.height / 2 - edge / 2
       )
         continue;
+      if (Math.hypot(x - lastX, y - lastY) < 1.5 * edge) continue;
       context.fillText(mark.text, x, y);
+      [lastX, lastY] = [x, y];
     }
   }
 }

@@ -1,5 +1,5 @@
 // The page: what is chosen, what each action does, and the loop that draws when something has changed.
-const LONG_WALK = 3.4; // metres: the camera follows who goes farther
+const LONG_WALK = 1.5; // the camera follows whoever else would have to be seen from so many times as far
 const TIMED = 240; // draws that the median is taken of
 const HASH_MS = 300; // after the last step the address tells the frame
 
@@ -9,7 +9,7 @@ const state = {
   truth: true,
   sideBySide: false,
   alignRoots: false,
-  follow: isLongWalk(),
+  follow: false,
   colour: sequence.isComparison ? "method" : "side",
   selected: -1,
   hovered: -1,
@@ -38,11 +38,6 @@ const panel = new Panel(sequence, state, select, toggleTrail);
 const tip = new Tip(sequence, state, (figure) => scene.isVisible(figure));
 const controls = new Controls(sequence, state, clock, actions);
 new Gestures(canvas, orbit, scene, { changed: () => ask("view"), hover, select, toggleTrail });
-
-function isLongWalk() {
-  const { low, high } = sequence;
-  return Math.max(high[0] - low[0], high[1] - low[1]) > LONG_WALK;
-}
 
 // ---- actions
 
@@ -146,10 +141,18 @@ function forward(frame) {
   return length > 0 ? [-y / length, x / length] : [0, -1];
 }
 
+function isLongWalk() {
+  const [yaw, pitch] = orbit.direction("reset", forward(clock.frame));
+  const [all, body] = [null, rootOf(clock.frame)].map((root) => orbit.fit(yaw, pitch, scene.ports[0], root).distance);
+  return all > LONG_WALK * body;
+}
+
+// Go to a preset; "keep": stay with the direction that there is.
 function aimAt(name, now) {
   const [yaw, pitch] = name === "keep" ? [orbit.yaw, orbit.pitch] : orbit.direction(name, forward(clock.frame));
   const { target, distance } = orbit.fit(yaw, pitch, scene.ports[0], state.follow && rootOf(clock.frame));
   orbit.go(yaw, pitch, distance, target, now);
+  orbit.isFitted = true;
   ask("view");
 }
 
@@ -215,7 +218,8 @@ function drawLegend() {
   const entries = [];
   if (state.colour === "method")
     sequence.predictions.forEach((one, n) => entries.push(entry("method-" + n, one.label)));
-  else if (state.colour === "side") entries.push(entry("side-1", "left"), entry("side-2", "right"));
+  else if (state.colour === "side" && sequence.sides.some(Boolean))
+    entries.push(entry("side-1", "left"), entry("side-2", "right"));
   if (sequence.hasTruth && state.truth && !state.sideBySide) entries.push(entry("truth", "ground truth"));
   legend.replaceChildren(...entries);
   element("scale").hidden = state.colour !== "error";
@@ -232,10 +236,12 @@ function resize() {
     one.width = Math.round(box.width * unit);
     one.height = Math.round(box.height * unit);
   }
-  scene.resize(canvas.width, canvas.height, unit);
+  const views = element("views");
+  scene.resize(canvas.width, canvas.height, unit, (box.height - views.offsetTop) * unit);
   ground.resize(unit);
   picture.resize(scene.theme);
   timeline.resize();
+  if (orbit.isFitted && !orbit.isTurning) aimAt("keep", true);
   ask("view");
 }
 
@@ -284,6 +290,7 @@ function start() {
   retheme();
   seekToHash();
   followed.set(rootOf(clock.frame).slice(0, 2));
+  state.follow = isLongWalk();
   aimAt("reset", true);
   ask("marks");
 }

@@ -2,13 +2,39 @@
 const HALF_VIEW = Math.tan((15 * Math.PI) / 180); // of the smaller side of the picture
 const NEAREST = 0.05; // metres in front of the camera: what is nearer is not drawn
 const STEEPEST = 1.55; // radians: straight down would have no "up"
+const [CLOSEST, FARTHEST] = [0.4, 400]; // metres from the camera to what it looks at
 const TURN_MS = 260;
-const FILLED = 0.8; // of the picture, by all that is to be seen
+const FILLED = 0.86; // of the picture, by all that is to be seen
+const SAMPLED = 200; // frames, of which a picture that holds them is a picture that holds all
+const BESIDE = 0.3; // metres beyond what nearly all joints cover: what is farther off has gone astray
+
+// Joints [x, y, z, ...] of frames of the whole sequence; of each figure about its root, or where they are.
+function sampledJoints({ figures, frames, J, root }, aboutRoot) {
+  const step = Math.ceil(frames / SAMPLED);
+  const joints = [];
+  for (const { poses } of figures) {
+    for (let t = 0; t < frames; t += step) {
+      const middle = 3 * (t * J + root);
+      for (let at = 3 * t * J; at < 3 * (t + 1) * J; at++)
+        joints.push(poses[at] - (aboutRoot && at % 3 < 2 ? poses[middle + (at % 3)] : 0));
+    }
+  }
+  for (let axis = 0; axis < 3; axis++) {
+    const sorted = Float64Array.from(joints.filter((_, i) => i % 3 === axis)).sort();
+    const low = sorted[Math.floor(0.005 * sorted.length)] - BESIDE;
+    const high = sorted[Math.floor(0.995 * (sorted.length - 1))] + BESIDE;
+    for (let i = axis; i < joints.length; i += 3) joints[i] = Math.min(Math.max(joints[i], low), high);
+  }
+  return Float64Array.from(joints);
+}
 
 class Orbit {
-  // poses.low and high bound what is to be seen; recordedFrom: where the recording camera looked, or null.
+  // recordedFrom of the sequence: where the recording camera looked, or null.
   constructor(sequence) {
     this.sequence = sequence;
+    this.everywhere = sampledJoints(sequence, false);
+    this.body = sampledJoints(sequence, true);
+    this.isFitted = false; // the view shows all there is to see, and the user has not moved it
     this.yaw = 0; // of the camera about the target, from x towards y
     this.pitch = 0; // above the horizon
     this.distance = 4;
@@ -39,21 +65,27 @@ class Orbit {
     back[2] = sp;
   }
 
-  turn(dx, dy) {
+  // The user moves it: no turn goes on.
+  leave() {
     this.isTurning = false;
+    this.isFitted = false;
+  }
+
+  turn(dx, dy) {
+    this.leave();
     this.yaw -= dx * 0.008;
     this.pitch = Math.min(STEEPEST, Math.max(-0.3, this.pitch + dy * 0.008));
     this.aim();
   }
 
   zoom(factor) {
-    this.isTurning = false;
-    this.distance = Math.min(200, Math.max(0.4, this.distance * factor));
+    this.leave();
+    this.distance = Math.min(FARTHEST, Math.max(CLOSEST, this.distance * factor));
   }
 
   // Move by pixels of a picture whose smaller side is `side` pixels long.
   pan(dx, dy, side) {
-    this.isTurning = false;
+    this.leave();
     const metres = (2 * HALF_VIEW * this.distance) / side;
     for (let i = 0; i < 3; i++) this.target[i] += metres * (dy * this.up[i] - dx * this.right[i]);
   }
@@ -84,25 +116,41 @@ class Orbit {
     return true;
   }
 
-  // The target and the distance from which a direction shows all of the sequence in a port, or one pose, around its
-  // root, where the camera follows the person.
+  // The target and the distance from which a direction shows all of the sequence in a port, or the person at `root`,
+  // where the camera follows: the nearest point from which no joint leaves the picture. The camera (R, U, B) along
+  // right, up and back has a joint (r, u, b) in it for
+  //   |r - R| <= across (B - b)  and  -below (B - b) <= u - U <= above (B - b).
   fit(yaw, pitch, port, root) {
-    const { low, high, floor } = this.sequence;
-    const [x, y] = root ? [0, 1].map((i) => [root[i] - 0.5, root[i] + 0.5]) : [0, 1].map((i) => [low[i], high[i]]);
-    const z = [floor, Math.max(high[2], floor + 0.8)];
-    const target = [x, y, z].map(([from, to]) => (from + to) / 2);
     this.aim(yaw, pitch);
     const { right, up, back } = this;
-    const focal = this.focal(port);
-    let distance = 0.5;
-    for (let corner = 0; corner < 8; corner++) {
-      const off = [x[corner & 1] - target[0], y[(corner >> 1) & 1] - target[1], z[corner >> 2] - target[2]];
-      const along = (axis) => Math.abs(off[0] * axis[0] + off[1] * axis[1] + off[2] * axis[2]);
-      const needed = Math.max((2 * along(right)) / (FILLED * port.width), (2 * along(up)) / (FILLED * port.height));
-      distance = Math.max(distance, focal * needed + off[0] * back[0] + off[1] * back[1] + off[2] * back[2]);
+    const tangent = (pixels) => (FILLED * pixels) / this.focal(port);
+    const across = tangent(port.width / 2);
+    const above = tangent(Math.max(port.height / 2 - port.head, port.height / 4));
+    const below = tangent(Math.max(port.height / 2 - port.foot, port.height / 4));
+    const joints = root ? this.body : this.everywhere;
+    const [x, y] = root || [0, 0];
+    const most = [-Infinity, -Infinity, -Infinity, -Infinity]; // to the right, the left, above, below
+    let middle = 0; // along back
+    for (let i = 0; i < joints.length; i += 3) {
+      const [r, u, b] = [right, up, back].map(
+        (axis) => (joints[i] + x) * axis[0] + (joints[i + 1] + y) * axis[1] + joints[i + 2] * axis[2],
+      );
+      most[0] = Math.max(most[0], across * b + r);
+      most[1] = Math.max(most[1], across * b - r);
+      most[2] = Math.max(most[2], above * b + u);
+      most[3] = Math.max(most[3], below * b - u);
+      middle += (3 * b) / joints.length;
     }
+    const B = Math.max(
+      (most[0] + most[1]) / (2 * across),
+      (most[2] + most[3]) / (above + below),
+      middle + CLOSEST,
+    );
+    const R = (most[0] - most[1]) / 2;
+    const U = (most[2] - most[3] + (below - above) * B) / 2;
+    const target = [0, 1, 2].map((i) => R * right[i] + U * up[i] + middle * back[i]);
     this.aim();
-    return { target, distance };
+    return { target, distance: B - middle };
   }
 
   // Yaw and pitch of a preset; forward: where the person looks, (x, y) of length 1.

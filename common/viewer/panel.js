@@ -8,11 +8,18 @@ function signed(value, isDifference) {
   return (value < 0 ? "−" : isDifference ? "+" : "") + Math.abs(value).toFixed(1);
 }
 
-// x, y, z of a joint in the coordinates of the file.
-function place({ J, coordinates }, { poses }, frame, joint, digits) {
+// A text that may be broken where names of files have a mark.
+function breakable(text) {
+  return text.replace(/[-_./]+/g, "$&\u200b");
+}
+
+// x, y, z of a joint in the coordinates of the file, in metres; of the small with more digits.
+function place({ J, coordinates, metres }, { poses }, frame, joint, digits) {
   const at = 3 * (frame * J + joint);
+  const shown = Math.min(Math.max(digits - Math.round(Math.log10(metres)), 0), 12);
   return coordinates
-    .map(([component, sign]) => (sign * poses[at + component]).toFixed(digits).replace("-", "−"))
+    .map(([component, sign]) => (sign * metres * poses[at + component]).toFixed(shown))
+    .map((text) => text.replace(/^-(?=.*[1-9])/, "−").replace("-", ""))
     .join(", ");
 }
 
@@ -32,8 +39,9 @@ class Panel {
     this.updated = 0;
     element("title").textContent = sequence.title;
     const labels = sequence.predictions.map((one) => one.label).join(" and ");
+    const rate = Number(sequence.fps.toPrecision(4));
     element("subtitle").textContent =
-      `${labels}, ${sequence.frames} frames at ${Number(sequence.fps.toFixed(2))} per second`;
+      `${labels}, ${sequence.frames === 1 ? "1 frame" : `${sequence.frames} frames at ${rate} per second`}`;
     this.buildNumbers();
     this.buildJoints(select, toggleTrail);
     this.buildTrailTools(toggleTrail);
@@ -42,18 +50,16 @@ class Panel {
 
   // A table of errors: a column for each prediction, and of two of them the difference.
   buildNumbers() {
-    const { series, measure, predictions, isComparison } = this.sequence;
+    const { series, measure, predictions, isComparison, frames } = this.sequence;
     if (!measure) return;
     element("numbers").hidden = false;
     element("numbers-title").textContent =
-      measure === "distance" ? "Distance between the two" : "Error, relative to the root";
+      measure === "distance" ? "Distance between the two, mm" : "Error relative to the root, mm";
     const table = make("table");
     const body = table.createTBody();
-    const row = (name, values, unit = "mm") => {
+    const row = (name, values) => {
       const line = body.insertRow();
-      const head = make("th", "", name + " ");
-      head.append(make("small", "", unit));
-      line.append(head);
+      line.append(make("th", "", name));
       return values.map((value, n) => {
         const cell = line.insertCell();
         cell.textContent = signed(value, n === 2);
@@ -76,7 +82,7 @@ class Panel {
     if (measure === "error") {
       row("MPJPE (P1)", pair(predictions.map((one) => one.errors.mpjpe)));
       row("P-MPJPE (P2)", pair(predictions.map((one) => one.errors.p_mpjpe)));
-      row("Velocity", pair(predictions.map((one) => one.errors.mpjve)), "mm/frame");
+      if (frames > 1) row("Velocity, per frame", pair(predictions.map((one) => one.errors.mpjve)));
     } else
       row(
         "Whole sequence",
@@ -86,7 +92,7 @@ class Panel {
     if (both) {
       const [first, second] = this.sequence.better;
       const better = first >= second ? 0 : 1;
-      const share = Math.round((100 * Math.max(first, second)) / this.sequence.frames);
+      const share = Math.round((100 * Math.max(first, second)) / frames);
       element("figures").append(
         make("p", "verdict", `${predictions[better].label} has less error in ${share} % of the frames.`),
       );
@@ -95,8 +101,7 @@ class Panel {
 
   labelled(text, className) {
     const cell = make("th");
-    cell.append(make("i", "dot " + className), document.createTextNode(text));
-    cell.title = text;
+    cell.append(make("span", className, breakable(text)));
     return cell;
   }
 

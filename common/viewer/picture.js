@@ -2,7 +2,23 @@
 //
 // The video comes out of the page as a blob, which every browser seeks in (Safari plays no data URIs). While it plays
 // it is the clock: the poses follow the frame that is on the screen, so that neither can run away from the other.
+const WHOLE = [0, 0, 1, 1];
 const LONGEST_WAIT = 1500; // ms that the poses wait for a video that is loading
+
+// The part of the picture that the 2D joints of all frames cover, and some more: [left, top, right, bottom], as shares.
+function coveredRegion(inputs) {
+  const region = [1, 1, 0, 0];
+  for (const { points, size } of inputs)
+    for (let i = 0; i < points.length; i++) {
+      const axis = i % 2;
+      const share = points[i] / size[axis];
+      if (share < region[axis]) region[axis] = share; // never of NaN
+      if (share > region[2 + axis]) region[2 + axis] = share;
+    }
+  const more = 0.02 + 0.1 * Math.max(region[2] - region[0], region[3] - region[1]);
+  const shown = region.map((edge, i) => Math.min(Math.max(edge + (i < 2 ? -more : more), 0), 1));
+  return shown[0] < shown[2] && shown[1] < shown[3] ? shown : WHOLE;
+}
 
 class Picture {
   constructor(sequence, clock, changed) {
@@ -19,10 +35,12 @@ class Picture {
     if (bytes) this.load(bytes, video.frames, changed);
     if (video && video.notice) this.note(video.notice);
     this.isOn = Boolean(bytes) || this.inputs.length > 0;
+    this.region = bytes ? WHOLE : coveredRegion(this.inputs);
     element("input").hidden = !this.isOn && !(video && video.notice);
     element("picture").hidden = !this.isOn;
     const [width, height] = this.inputs.length ? this.inputs[0].size : [16, 9];
-    element("picture").style.aspectRatio = `${width} / ${height}`;
+    const [left, top, right, bottom] = this.region;
+    element("picture").style.aspectRatio = `${width * (right - left)} / ${height * (bottom - top)}`;
   }
 
   note(text) {
@@ -118,7 +136,9 @@ class Picture {
   drawPoints(input, frame) {
     const { context, sequence } = this;
     const { points, limbs2d, sides2d } = input;
-    const scale = Math.min(this.canvas.width / input.size[0], this.canvas.height / input.size[1]);
+    const [left, top, right, bottom] = this.region;
+    const x = (point) => ((points[point] / input.size[0] - left) / (right - left)) * this.canvas.width;
+    const y = (point) => ((points[point + 1] / input.size[1] - top) / (bottom - top)) * this.canvas.height;
     const K = sides2d.length;
     const start = 2 * frame * K;
     const byMethod = sequence.isComparison && this.inputs.length > 1;
@@ -134,17 +154,16 @@ class Picture {
           const b = start + 2 * limbs2d[l][1];
           const isThere = points[a] + points[b] + points[a + 1] + points[b + 1] < Infinity; // NaN: absent
           if (limbs2d[l][2] !== side || !isThere) continue;
-          context.moveTo(points[a] * scale, points[a + 1] * scale);
-          context.lineTo(points[b] * scale, points[b + 1] * scale);
+          context.moveTo(x(a), y(a));
+          context.lineTo(x(b), y(b));
         }
         context.stroke();
         context.beginPath();
         for (let k = 0; k < K; k++) {
-          const x = points[start + 2 * k] * scale;
-          const y = points[start + 2 * k + 1] * scale;
-          if (sides2d[k] !== side || !(x + y < Infinity)) continue;
-          context.moveTo(x + 3 * this.unit, y);
-          context.arc(x, y, (pass ? 2.5 : 3.5) * this.unit, 0, 7);
+          const at = start + 2 * k;
+          if (sides2d[k] !== side || !(points[at] + points[at + 1] < Infinity)) continue;
+          context.moveTo(x(at) + 3 * this.unit, y(at));
+          context.arc(x(at), y(at), (pass ? 2.5 : 3.5) * this.unit, 0, 7);
         }
         context.fill();
       }

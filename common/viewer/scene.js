@@ -1,5 +1,6 @@
 // The skeletons: projected, sorted by depth and drawn, with their shadows and trails. Nothing is allocated per frame.
 const RADII = { limb: 0.021, joint: 0.03, truthLimb: 0.013, truthJoint: 0.019 }; // metres
+const TITLE = 26; // CSS pixels down to a title's baseline
 const TRAIL_POINTS = 160; // drawn of a trail at most
 const TRAIL_PARTS = 8; // of fading strength
 
@@ -27,12 +28,13 @@ class Scene {
     this.still = new Float64Array(3);
     this.trail = new Float32Array(3 * (TRAIL_POINTS + 1));
     this.trailSeen = new Float32Array(3 * (TRAIL_POINTS + 1));
-    this.ports = figures.map(() => ({ x: 0, y: 0, width: 0, height: 0, shown: [] }));
+    this.ports = figures.map(() => ({ x: 0, y: 0, width: 0, height: 0, head: 0, foot: 0, shown: [] }));
     this.portCount = 1;
   }
 
-  resize(width, height, unit) {
-    Object.assign(this, { width, height, unit, font: `600 ${13 * unit}px system-ui, sans-serif` });
+  // foot: pixels at the bottom that buttons cover.
+  resize(width, height, unit, foot) {
+    Object.assign(this, { width, height, unit, foot, font: `600 ${13 * unit}px system-ui, sans-serif` });
     this.arrange();
   }
 
@@ -46,18 +48,15 @@ class Scene {
     return this.state.truth || !this.sequence.figures[figure].isTruth;
   }
 
-  // Which figures are seen in which part of the picture.
+  // Which figures are seen in which part of the picture; in a row, for people stand.
   arrange() {
     const visible = this.sequence.figures.map((_, n) => n).filter((n) => this.isVisible(n));
     const groups = this.state.sideBySide ? visible.map((n) => [n]) : [visible];
+    const width = this.width / groups.length;
+    const head = groups.length > 1 ? TITLE * this.unit : 0;
     this.portCount = groups.length;
-    const inRow = this.width >= this.height;
-    groups.forEach((shown, n) => {
-      const [width, height] = inRow
-        ? [this.width / groups.length, this.height]
-        : [this.width, this.height / groups.length];
-      Object.assign(this.ports[n], { x: inRow ? n * width : 0, y: inRow ? 0 : n * height, width, height, shown });
-    });
+    groups.forEach((shown, n) => Object.assign(this.ports[n], { x: n * width, width, head, shown }));
+    for (const port of this.ports) Object.assign(port, { height: this.height, foot: this.foot });
   }
 
   // Roots aligned, as the metric has it: every figure is moved so that its root lies where the truth's, the last, is.
@@ -79,7 +78,6 @@ class Scene {
     for (let j = 0; j < J; j++) {
       let place = sides[j];
       if (isTruth && !(sideBySide && colour === "side")) place = TRUTH_COLOUR;
-      else if (isTruth) place = sides[j];
       else if (colour === "error" && errors)
         place = ERROR_COLOUR + Math.min(STEPS - 1, Math.round((errors[frame * J + j] / worst) * (STEPS - 1)));
       else if (colour === "method") place = METHOD_COLOUR + SIDES * figure + sides[j];
@@ -113,10 +111,11 @@ class Scene {
     for (let p = 0; p < this.portCount; p++) {
       const port = this.ports[p];
       context.fillStyle = this.theme.ink;
-      context.fillText(this.sequence.figures[port.shown[0]].label, port.x + port.width / 2, port.y + 26 * this.unit);
+      const [x, y] = [port.x + port.width / 2, port.y + TITLE * this.unit];
+      const room = port.width - 16 * this.unit; // longer names are squeezed
+      context.fillText(this.sequence.figures[port.shown[0]].label, x, y, room);
       context.fillStyle = this.theme.line;
-      if (p && port.y) context.fillRect(0, port.y, this.width, this.unit);
-      else if (p) context.fillRect(port.x, 0, this.unit, this.height);
+      if (p) context.fillRect(port.x, 0, this.unit, this.height);
     }
   }
 
@@ -128,8 +127,7 @@ class Scene {
     this.place(frame);
     for (let p = 0; p < this.portCount; p++) {
       const port = this.ports[p];
-      const clips = this.portCount > 1;
-      if (clips) this.clip(context, port);
+      if (this.portCount > 1) this.clip(context, port);
       for (let i = 0; i < port.shown.length; i++) this.drawShadow(context, port, port.shown[i], frame, ground.floor);
       for (let i = 0; i < port.shown.length; i++) this.drawTrails(context, port, port.shown[i], frame);
       for (let i = 0; i < port.shown.length; i++) this.projectFigure(port, port.shown[i], frame);
@@ -138,7 +136,7 @@ class Scene {
       context.setTransform(1, 0, 0, 1, 0, 0);
       context.globalAlpha = 1;
       for (let i = 0; i < port.shown.length; i++) this.drawRings(context, port.shown[i]);
-      if (clips) context.restore();
+      if (this.portCount > 1) context.restore();
     }
   }
 
@@ -179,7 +177,7 @@ class Scene {
     const part = this.part[item];
     const { isTruth } = this.sequence.figures[figure];
     const thin = isTruth && port.shown.length > 1;
-    const focal = this.orbit.focal(port);
+    const focal = this.orbit.focal(port) * this.sequence.girth;
     context.globalAlpha = thin ? 0.85 : 1;
     if (part < this.limbs) this.drawLimb(context, figure, part, focal * 2 * (thin ? RADII.truthLimb : RADII.limb));
     else this.drawJoint(context, figure, part - this.limbs, focal * 2 * (thin ? RADII.truthJoint : RADII.joint));
@@ -258,7 +256,7 @@ class Scene {
     context.globalAlpha = figures[figure].isTruth && port.shown.length > 1 ? 0.3 : 0.6;
     context.lineWidth = Math.max(
       1,
-      (1.6 * RADII.limb * this.orbit.focal(port)) / Math.max(shadow[3 * this.sequence.root + 2], 0.5),
+      (1.6 * RADII.limb * this.sequence.girth * this.orbit.focal(port)) / Math.max(shadow[3 * this.sequence.root + 2], 0.5),
     );
     context.beginPath();
     for (let l = 0; l < this.limbs; l++) {

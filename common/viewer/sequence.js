@@ -1,4 +1,5 @@
 // The sequence: what Python put into the page, decoded once. Everything that is read per frame is a typed array.
+const PERSON = 1.7; // metres
 const CHUNK = 1 << 20; // characters of base64 decoded at a time, a multiple of 4: a long video needs no second copy
 
 function element(id) {
@@ -61,8 +62,44 @@ function quantile(values, share) {
   return sample[Math.floor(share * (sample.length - 1))];
 }
 
+// The largest extent of a pose, in metres, as the median over some frames: the height of whoever stands.
+function extentOf(poses, frames, J) {
+  const extents = [];
+  for (let t = 0; t < frames; t += Math.ceil(frames / 100)) {
+    for (let axis = 0, extent = 0; axis < 3; axis++) {
+      let [low, high] = [Infinity, -Infinity];
+      for (let at = 3 * t * J + axis; at < 3 * (t + 1) * J; at += 3) {
+        low = Math.min(low, poses[at]);
+        high = Math.max(high, poses[at]);
+      }
+      extent = Math.max(extent, high - low);
+      if (axis === 2) extents.push(extent);
+    }
+  }
+  return quantile(Float64Array.from(extents), 0.5);
+}
+
+// Bring whoever is shown to about the size of a person, for which limbs, grid and camera are made: people stay as they
+// are, hands and insects, and files that are not in metres, are divided by a power of ten. Returns that number.
+function toHumanSize(about, figures, extent) {
+  const unit = extent > 0 ? 10 ** Math.round(Math.log10(extent / PERSON)) : 1;
+  if (unit === 1) return unit;
+  for (const { poses } of figures) for (let i = 0; i < poses.length; i++) poses[i] /= unit;
+  for (const corner of [about.low, about.high]) corner.forEach((value, i) => (corner[i] = value / unit));
+  about.floor /= unit;
+  return unit;
+}
+
+// How thick limbs are, as a share of an adult's: those of children and giants are, however they sit or lie.
+function girthOf(extent) {
+  const [sitting, reaching] = [1, 2.3]; // metres: extents of adults
+  if (extent < sitting) return Math.max(extent / sitting, 0.3);
+  return Math.max(extent / reaching, 1);
+}
+
 // figures: the skeletons, predictions first and then the ground truth; series: errors in mm, of each prediction or,
-// with two and no ground truth, the distance between them; times: seconds from the first frame on, the last is the end.
+// with two and no ground truth, the distance between them; times: seconds from the first frame on, the last is the end;
+// metres: in a unit of poses, low, high and floor; girth: of limbs, 1 for adults.
 function readSequence() {
   const about = JSON.parse(element("about").textContent);
   const { frames, joints } = about;
@@ -85,6 +122,8 @@ function readSequence() {
   if (series.length)
     for (let n = 0; n < about.predictions.length; n++)
       figures[n].errors = series[Math.min(n, series.length - 1)].errors;
+  const extent = extentOf(figures[0].poses, frames, J);
+  const metres = toHumanSize(about, figures, extent);
   const uneven = takeBytes("times");
   const times = new Float64Array(frames + 1);
   if (uneven) times.set(new Float64Array(uneven.buffer));
@@ -92,10 +131,12 @@ function readSequence() {
   times[frames] = times[frames - 1] + 1 / about.fps;
   const inputs = about.predictions
     .map((one, n) => ({ ...one, points: takeFloats("points-" + n), method: n }))
-    .filter((one) => one.points);
+    .filter((one) => one.points && !one.points.every(Number.isNaN));
   const worst = series.length ? roundUp(Math.max(...series.map((one) => quantile(one.errors, 0.95)))) : 0;
   return {
     ...about,
+    metres,
+    girth: girthOf(extent / metres),
     names: joints.map((name) => name.replaceAll("_", " ")),
     J,
     figures,

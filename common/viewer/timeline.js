@@ -1,5 +1,6 @@
 // The errors over time: a line for each prediction, or the envelope of what falls into one pixel, to click and drag on.
 const GRAPH = { left: 44, right: 12, top: 8, bottom: 20 }; // margins in CSS pixels
+const LABEL = 90; // CSS pixels from one time to the next, at least
 const SHORTEST = 20; // frames: no closer zoom
 
 class Timeline {
@@ -53,6 +54,13 @@ class Timeline {
       GRAPH.left +
       ((frame - this.first) / Math.max(this.last - this.first, 1)) * (this.width - GRAPH.left - GRAPH.right)
     );
+  }
+
+  // Where a time lies among the frames; most times lie between two.
+  frameOf(time) {
+    const { times } = this.sequence;
+    const frame = frameAt(times, time, 0);
+    return frame + (time - times[frame]) / (times[frame + 1] - times[frame]);
   }
 
   y(value) {
@@ -131,12 +139,13 @@ class Timeline {
     }
     const { times } = this.sequence;
     const [from, to] = [times[Math.floor(this.first)], times[Math.ceil(this.last)]];
-    const step = roundUp(((to - from) * 90) / Math.max(this.width, 100), [1, 2, 5]);
+    const step = roundUp(((to - from) * LABEL) / Math.max(this.width, LABEL), [1, 2, 5]);
+    const digits = to > from ? Math.max(0, -Math.floor(Math.log10(step))) : 0;
     context.textBaseline = "alphabetic";
     for (let k = Math.ceil(from / step); k * step <= to; k++) {
-      const x = this.x(frameAt(times, k * step + 1e-9, 0));
+      const x = this.x(this.frameOf(k * step));
       context.textAlign = x < GRAPH.left + 12 ? "left" : x > this.width - GRAPH.right - 16 ? "right" : "center";
-      context.fillText(`${Math.round(100 * k * step) / 100} s`, x, this.height - 5);
+      context.fillText(`${(k * step).toFixed(digits)} s`, x, this.height - 5);
     }
   }
 
@@ -227,7 +236,7 @@ class Timeline {
         event.preventDefault();
         if (Math.abs(event.deltaX) > Math.abs(event.deltaY))
           this.window(this.first + (event.deltaX / this.width) * (this.last - this.first), this.last - this.first);
-        else this.zoom(Math.exp(event.deltaY * 0.002), at(event));
+        else this.zoom(Math.exp(wheelPixels(event) * 0.002), at(event));
       },
       { passive: false },
     );
