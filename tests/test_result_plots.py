@@ -78,7 +78,7 @@ def test_poses_are_told_from_other_files_whatever_their_suffix_says(tmp_path):
 
 @pytest.mark.parametrize(("content", "words"), [
     ("{}", "none of the files"), ('{"a": 1}', "none of the files"), ('{"a": {"mpjpe": "x"}, "average": {}}', "none of"),
-    ('{"cut', "no JSON"), ("", "none of the files"), ("text", "none of the files"), ("PKxx", "only .npz"),
+    ('{"cut', "no JSON"), ("", "none of the files"), ("text", "none of the files"), ("PKxx", "damaged"),
     ('{"a": {"mpjpe": NaN}, "average": {"mpjpe": 1}}', "mpjpe of a is nan"),
     (HEAD, "no epoch"), (f"{HEAD}x,0,0,1,1,1", "damaged"), (f"{HEAD}1,0,0,nan,,inf", "no epoch"),
     (None, "No such file")])
