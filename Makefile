@@ -59,7 +59,7 @@ demo-contextpose: .venv/ready
 		--intrinsics 1145.5,1144.8,515.0,501.9 --boxes 350,145,800,560 --output output/contextpose/poses
 
 test: .venv/dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -18,8 +18,10 @@ except ImportError:
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
-LONGEST = ("test_training.py", "test_3dhp.py", "test_contextpose_training.py", "test_h36m_restart.py",
-           "test_scripts.py", "test_run_contextpose.py")
+# Files whose tests several processes share one by one; what their tests have in common is made once for all.
+SPREAD = ("test_training.py", "test_3dhp.py", "test_scripts.py")
+LONGEST = ("test_run_contextpose.py", "test_contextpose_training.py", "test_h36m_restart.py", "test_viewer.py",
+           "test_export_onnx.py", "test_run_video.py")  # the others that take longest
 TINY = ["-arc", "3,3", "-ch", "4", "-b", "64", "--no-tensorboard", "--device", "cpu"]
 
 
@@ -28,9 +30,16 @@ def pytest_configure():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """The files whose tests take longest come first: at the end, no process waits for the last of another's."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """Whole files go to one process each, and of those of SPREAD every test to any (`--dist loadgroup`).
+
+    Long files come first and single tests last: at the end, no process waits for long for another.
+    """
+    items.sort(key=lambda item: (item.path.name in SPREAD, item.path.name not in LONGEST))
+    for item in items:
+        if item.path.name not in SPREAD:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 class ScriptResult:

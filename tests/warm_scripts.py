@@ -26,8 +26,9 @@ LIBRARIES = ("numpy", "scipy.io", "scipy.spatial.transform", "torch", "torch._dy
              "yaml", "PIL.Image", "cv2", "av", "matplotlib.pyplot", "tqdm", "common.lifting", "common.training",
              "common.mpi3dhp", "common.visualization")
 # Variables that a fork can be given; with others, which Python or a library may have read at its start, none is forked.
+# LD_LIBRARY_PATH and TORCHINDUCTOR_CACHE_DIR are set by cv2 and torch._dynamo, once a test imports them.
 FREE = ("PYTEST_CURRENT_TEST", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT",
-        "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_RUN_ID")
+        "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "LD_LIBRARY_PATH", "TORCHINDUCTOR_CACHE_DIR")
 MODULES = ("torch.distributed.run", "torch.distributed.launch")  # launchers that may be forked
 
 
