@@ -273,7 +273,7 @@ def test_an_interrupted_run_leaves_nothing(raw, tmp_path, monkeypatch):
 
 def test_a_full_disk_leaves_neither_file(raw, tmp_path, monkeypatch):
     def write(file, **arrays):
-        if "2d" in str(file.name):
+        if "data_2d" in str(file.name):  # the rest of a temporary name is random
             raise OSError(28, "No space left on device")
         save(file, **arrays)
 
