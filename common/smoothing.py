@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from common.flags import SMOOTHING
 from common.resampling import at_even_rate, interpolate
 from common.utils import progress
 
@@ -18,14 +19,15 @@ LONGEST_LAG = 0.5  # seconds
 def smooth(prediction, kind):
     """A `common.export.Prediction` smoothed over time, and lines that say what that did to it.
 
-    kind: one of KINDS. "one-euro" uses the past alone, as it must be where poses are shown while they are made, and
-    lags behind; "savgol" uses as much of the future and does not. Both treat all directions alike: poses in the world
-    and in the space of a camera that stands still stay the same poses. 2D input and ground truth are left as they are.
+    kind: one of `common.flags.SMOOTHING`. "one-euro" uses the past alone, as it must be where poses are shown while
+    they are made, and lags behind; "savgol" uses as much of the future and does not. Both treat all directions alike:
+    poses in the world and in the space of a camera that stands still stay the same poses. 2D input and ground truth are
+    left as they are.
     """
-    if kind not in KINDS:
-        raise ValueError(f"smoothing {kind!r} is none of {', '.join(KINDS)}")
+    if kind not in SMOOTHING:
+        raise ValueError(f"smoothing {kind!r} is none of {', '.join(SMOOTHING)}")
     seconds = prediction.seconds()
-    run = KINDS[kind]
+    run = {"one-euro": one_euro, "savgol": savgol}[kind]
     camera = prediction.joints_camera
     smoothed = replace(prediction, joints=run(prediction.joints, seconds),
                        joints_camera=None if camera is None else run(camera, seconds),
@@ -73,9 +75,6 @@ def savgol(joints, seconds):
     window = min(max(2 * round(WINDOW * fps / 2) + 1, ORDER + 2), len(even) - 1 + len(even) % 2)
     smoothed = savgol_filter(even, window, ORDER, axis=0)
     return interpolate(smoothed, np.linspace(0, seconds[-1], len(even)), seconds) if resampled else smoothed
-
-
-KINDS = {"one-euro": one_euro, "savgol": savgol}
 
 
 # ---- what it did

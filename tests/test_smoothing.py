@@ -6,8 +6,9 @@ import pytest
 
 from common import smoothing
 from common.export import Prediction
+from common.flags import SMOOTHING
 from common.keypoints import H36M_17
-from common.smoothing import KINDS, lag, mean_acceleration, one_euro, savgol, smooth
+from common.smoothing import lag, mean_acceleration, one_euro, savgol, smooth
 
 RATE = 50
 SECONDS = np.arange(200) / RATE
@@ -26,7 +27,7 @@ def noisy(**more):
                       ground_truth=clean, **more)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SMOOTHING)
 def test_jitter_falls_towards_that_of_the_truth_and_the_figures_are_those_said(kind):
     before = noisy()
     after, lines = smooth(before, kind)
@@ -111,7 +112,7 @@ def test_savgol_does_not_flatten_what_is_before_and_after_a_long_pause():
     assert np.delete(off, slice(84, 96)).max() < 0.003
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SMOOTHING)
 def test_the_world_and_the_space_of_a_camera_are_smoothed_alike(kind):
     world = noisy()
     turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
