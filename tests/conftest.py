@@ -124,6 +124,13 @@ def made_once(tmp_path_factory, name, make):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def same_random_numbers_in_every_run():
+    """What a test draws from torch does not depend on the tests that ran before it in its process."""
+    if "torch" in sys.modules:  # else it will begin with a seed of its own, always the same
+        sys.modules["torch"].manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory):
     """A folder with the npz files of a few demo people, 40 frames a sequence."""
