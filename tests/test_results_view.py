@@ -94,7 +94,7 @@ def test_serve_shows_the_page_and_nothing_else_until_ctrl_c_and_a_taken_port_is_
         assert not (tmp_path / "q.html").exists()
     finally:
         process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
-        err = process.communicate(timeout=60)[1]
+        err = process.communicate(timeout=200)[1]
     assert process.returncode == 0 and not err, err
     with socket.socket() as free:
         assert free.connect_ex(("127.0.0.1", port)) != 0

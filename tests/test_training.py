@@ -98,7 +98,7 @@ def test_a_signal_saves_within_the_epoch_ends_with_130_and_resumes_exactly(whole
         time.sleep(0.01)
     time.sleep(0.2)
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=200)
     assert process.returncode == 130, error
     assert f"--resume {LAST}" in error and len(error.strip().splitlines()) == 1
     assert not [name for name in os.listdir(tmp_path) if "tmp" in name]
@@ -220,7 +220,7 @@ def test_sigterm_before_the_training_begins_ends_with_130(demo_data, tmp_path):
     process = start(command(demo_data, tmp_path))
     assert process.stdout.readline() == "Loading dataset...\n"
     process.terminate()
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=200)
     assert process.returncode == 130 and len(error.strip().splitlines()) == 1, error
 
 
