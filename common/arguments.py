@@ -15,6 +15,7 @@ from common.flags import (
     positive,
     positive_float,
     probability,
+    tilt,
     widths,
 )
 from common.pose_data import DATASETS
@@ -183,6 +184,8 @@ def _viz(add):
 
 
 def picture_flags(add):
+    add("--camera-tilt", type=tilt, default=None, metavar="DEGREES",
+        help="by how much the camera of your own video looks down (default: 11, as Human3.6M's do)")
     add("--smooth", choices=SMOOTHING, default=None, help="smooth what is shown and exported over time (default: not)")
     add("--viz-skip", type=natural, default=0, metavar="N", help="frames of the input video to skip")
     add("--viz-bitrate", type=positive, default=3000, metavar="KBPS", help="bitrate of mp4 files")
@@ -232,7 +235,7 @@ def check_lifting_args(args):
     if args.render:
         _check_render(args)
     else:
-        given = [name for name in args.given if name.startswith("viz_") or name == "smooth"]
+        given = [name for name in args.given if name.startswith("viz_") or name in ("smooth", "camera_tilt")]
         if given:
             raise UsageError(f"--{given[0].replace('_', '-')} does not apply without --render")
     if args.dataset == "custom" and not args.render:
@@ -261,6 +264,9 @@ def _check_render(args):
                          "--viz-downsample")
     for path in results_paths(args.viz_output, args.viz_export):
         check_export(path)
+    if args.camera_tilt is not None and args.dataset != "custom":
+        raise UsageError(f"--camera-tilt does not apply to -d {args.dataset}, whose cameras are known; it is of your own "
+                         "videos")
     if args.json:
         raise UsageError("--json does not apply to --render; evaluate without it")
     if args.viz_video and not Path(args.viz_video).is_file():
