@@ -265,8 +265,7 @@ def _check_render(args):
     for path in results_paths(args.viz_output, args.viz_export):
         check_export(path)
     if args.camera_tilt is not None and args.dataset != "custom":
-        raise UsageError(f"--camera-tilt does not apply to -d {args.dataset}, whose cameras are known; it is of your own "
-                         "videos")
+        raise UsageError(f"--camera-tilt does not apply to -d {args.dataset}, whose cameras are known; leave it out")
     if args.json:
         raise UsageError("--json does not apply to --render; evaluate without it")
     if args.viz_video and not Path(args.viz_video).is_file():

@@ -123,6 +123,8 @@ def test_smoothing_changes_what_is_exported_and_shown_and_is_told(render, shown,
     (["--viz-output", "a.htm"], [".html"]),
     (["--viz-export", "a.npz", "--smooth", "kalman"], ["kalman", "one-euro", "savgol"]),
     (["--viz-export", "a.txt"], ["a.txt", ".bvh"]),
+    (["--viz-export", "a.npz", "--camera-tilt", "3"], ["--camera-tilt", "-d demo", "known"]),
+    (["--viz-export", "a.npz", "--camera-tilt", "-91"], ["--camera-tilt", "-91 degrees", "90"]),
 ], ids=" ".join)
 def test_what_does_not_apply_to_a_page_is_refused(demo_data, tmp_path, flags, words):
     flags[1] = str(tmp_path / flags[1])

@@ -225,6 +225,30 @@ def test_a_page_of_an_own_video_and_a_file_for_other_programs_leave_results_too(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "page.html", "page.results.npz"]
 
 
+def test_the_tilt_of_the_camera_turns_the_world_about_its_right_and_nothing_else(own, tmp_path, capsys, monkeypatch):
+    import run_video
+
+    monkeypatch.setattr("common.viewer.write_viewer", lambda *_: None)
+    found = {}
+    for tilt in (None, 11, -20):
+        flags = [] if tilt is None else ["--camera-tilt", tilt]
+        monkeypatch.setattr(sys, "argv", list(map(str, [
+            "run_video.py", own / "clip.mp4", "--detections", own / "clip.json", "--evaluate", CHECKPOINT, "--output",
+            tmp_path / "a.html", "--export", tmp_path / "a.npz", *flags])))
+        run_video.main(run_video.get_args())
+        found[tilt] = read_prediction(tmp_path / "a.npz")
+        said = capsys.readouterr().out
+        assert f"looking {'up by 20' if tilt == -20 else 'down by 11'} degrees" in said
+        # Down the picture, and away from the camera, is where geometry says; the lowest point is on the floor.
+        angle = np.deg2rad(11 if tilt is None else tilt)
+        x, y, z = np.moveaxis(found[tilt].joints_camera.astype(np.float64), -1, 0)
+        world = np.stack([x, np.cos(angle) * z - np.sin(angle) * y, -np.cos(angle) * y - np.sin(angle) * z], axis=-1)
+        np.testing.assert_allclose(found[tilt].joints, world - [0, 0, world[..., 2].min()], atol=1e-5)
+        assert found[tilt].extra["camera_tilt"] == (11 if tilt is None else tilt)
+    np.testing.assert_array_equal(found[None].joints, found[11].joints)
+    np.testing.assert_array_equal(found[None].joints_camera, found[-20].joints_camera)
+
+
 def rotation_of(quaternion):
     """The matrix (3, 3) whose product from the right turns world vectors into the camera's space."""
     w, x, y, z = quaternion
