@@ -18,8 +18,8 @@ from common.flags import (
     tilt,
     widths,
 )
-from common.pose_data import DATASETS
-from common.utils import DataError, UsageError
+from common.pose_data import DATASETS, keypoints_path, positions_path
+from common.utils import DataError, UsageError, check_apart
 from common.video import check_output, is_page
 
 _H36M_SUBJECTS = ("S1,S5,S6,S7,S8", "S9,S11")
@@ -262,8 +262,12 @@ def _check_render(args):
     if args.viz_video and args.downsample > 1:
         raise UsageError("--downsample does not apply with --viz-video, whose frames it would not thin; use "
                          "--viz-downsample")
-    for path in results_paths(args.viz_output, args.viz_export):
+    paths = results_paths(args.viz_output, args.viz_export)
+    for path in paths:
         check_export(path)
+    check_apart([*paths, *filter(None, [args.viz_output])], {
+        "the input video": args.viz_video, "the 3D data": positions_path(args.data_dir, args.dataset),
+        "the 2D detections": keypoints_path(args.data_dir, args.dataset, args.keypoints)})
     if args.camera_tilt is not None and args.dataset != "custom":
         raise UsageError(f"--camera-tilt does not apply to -d {args.dataset}, whose cameras are known; leave it out")
     if args.json:

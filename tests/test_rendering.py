@@ -17,6 +17,7 @@ from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_17
 from common.s_agcn import S_AGCN
 from common.safe_io import load_npz
+from common.utils import UsageError
 
 CHECKPOINT = ROOT / "checkpoint" / "demo" / "16_gt_9_supervised.bin"
 
@@ -114,6 +115,16 @@ def test_smoothing_changes_what_is_exported_and_shown_and_is_told(render, shown,
     np.testing.assert_array_equal(part.joints, exported.joints)
     assert (exported.joints - exported.ground_truth)[:, 0].mean() == pytest.approx(1, abs=1e-3)
     assert "INFO: jitter halved by one-euro" in capsys.readouterr().out
+
+
+def test_nothing_that_is_read_is_written_over(render, demo_data, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"a video")
+    video = ["--viz-video", tmp_path / "a.mp4", "--viz-output", tmp_path / "." / "a.mp4"]
+    for flags, what in ((video, "the input video"), (["--viz-export", demo_data / "data_2d_demo_gt.npz"], "detections"),
+                        (["--viz-export", demo_data / "data_3d_demo.npz"], "the 3D data")):
+        with pytest.raises(UsageError, match=f"{what}; give another name"):
+            render(*flags)
+    assert (tmp_path / "a.mp4").read_bytes() == b"a video"
 
 
 @pytest.mark.parametrize(("flags", "words"), [
