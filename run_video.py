@@ -63,7 +63,8 @@ def check_args(args):
     paths = results_paths(args.output, args.export)
     for path in paths:
         check_export(path)
-    check_apart([args.output, *paths], {"the video": args.video, "the file of the detections": args.detections})
+    check_apart([args.output, *paths], {"the video": args.video, "the file of the detections": args.detections,
+                                        "the checkpoint": args.evaluate})
     return args
 
 

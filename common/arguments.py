@@ -266,7 +266,8 @@ def _check_render(args):
     for path in paths:
         check_export(path)
     check_apart([*paths, *filter(None, [args.viz_output])], {
-        "the input video": args.viz_video, "the 3D data": positions_path(args.data_dir, args.dataset),
+        "the checkpoint": args.evaluate, "the input video": args.viz_video,
+        "the 3D data": positions_path(args.data_dir, args.dataset),
         "the 2D detections": keypoints_path(args.data_dir, args.dataset, args.keypoints)})
     if args.camera_tilt is not None and args.dataset != "custom":
         raise UsageError(f"--camera-tilt does not apply to -d {args.dataset}, whose cameras are known; leave it out")

@@ -51,8 +51,8 @@ class Node:
 def write_bvh(path, prediction, unit="m"):
     """Write a `common.export.Prediction` as BVH in a unit of BVH_UNITS; returns lines to print, on its fit too.
 
-    A joint of several children turns with the one that continues it; each of the others hangs on a joint of its own at
-    the same place (`thorax_to_left_shoulder`) that turns with it.
+    A joint of several children turns with the one that continues it; each of the others, and of the root's each, hangs
+    on a joint of its own at the same place (`thorax_to_left_shoulder`) that turns with it.
     """
     joints, fps, notices = even_frames(prediction)
     joints, parents = y_up(joints), prediction.skeleton.parents()
@@ -228,10 +228,10 @@ def pose_nodes(skeleton, lengths, directions):
         here, children = len(nodes) - 1, [child for child, parent in enumerate(bones.parents) if parent == joint]
         if not children:
             nodes[here].end = max(0.3 * lengths[joint], 0.02) * rest
-        beside = pointing if nodes[here].parent < 0 and len(pointing) > 1 else pointing[1:]
-        beside = [child for child in children if child in beside and lengths[child] > 0]
-        waiting += [(child, here, turns, True) for child in reversed(beside)]
-        waiting += [(child, here, turns, False) for child in reversed(children) if child not in beside]
+        sides = pointing if nodes[here].parent < 0 and len(pointing) > 1 else pointing[1:]
+        sides = [child for child in children if child in sides and lengths[child] > 0]
+        waiting += [(child, here, turns, True) for child in reversed(sides)]
+        waiting += [(child, here, turns, False) for child in reversed(children) if child not in sides]
     bar.close()
     return nodes
 

@@ -119,9 +119,11 @@ def test_smoothing_changes_what_is_exported_and_shown_and_is_told(render, shown,
 
 def test_nothing_that_is_read_is_written_over(render, demo_data, tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"a video")
+    (tmp_path / "w.npz").write_bytes(b"weights")
     video = ["--viz-video", tmp_path / "a.mp4", "--viz-output", tmp_path / "." / "a.mp4"]
     for flags, what in ((video, "the input video"), (["--viz-export", demo_data / "data_2d_demo_gt.npz"], "detections"),
-                        (["--viz-export", demo_data / "data_3d_demo.npz"], "the 3D data")):
+                        (["--viz-export", demo_data / "data_3d_demo.npz"], "the 3D data"),
+                        (["--evaluate", tmp_path / "w.npz", "--viz-export", tmp_path / "w.npz"], "the checkpoint")):
         with pytest.raises(UsageError, match=f"{what}; give another name"):
             render(*flags)
     assert (tmp_path / "a.mp4").read_bytes() == b"a video"
