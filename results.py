@@ -24,7 +24,7 @@ from common.plots import FORMATS
 from common.result_files import read_results
 from common.result_plots import AXES, USUAL, draw_results
 from common.serving import open_browser, serve_page, server
-from common.utils import DataError, UsageError, check_place, print_notices, run_script
+from common.utils import DataError, UsageError, check_apart, check_place, print_notices, run_script
 from common.viewer import check_viewer, write_viewer
 
 
@@ -148,8 +148,7 @@ def export(args):
         raise UsageError(f"--bvh-unit does not apply to {suffix}, whose unit is fixed")
     if args.frame and suffix not in (".npz", ".json", ".csv"):
         raise UsageError(f"--frame does not apply to {suffix}, which is always upright; export to .csv, .npz or .json")
-    if args.output.resolve() == args.results.resolve():
-        raise UsageError(f"{args.output}: is the file to read; give another name to write to")
+    check_apart([args.output], {"the file to read": args.results})
     prediction = _in_frame(read_prediction(args.results), args.frame, args.results)
     if args.smooth:
         from common.smoothing import smooth

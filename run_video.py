@@ -18,7 +18,7 @@ from common.detections import FORMATS
 from common.export import check_export, results_paths
 from common.flags import SWITCH, OneLineParser, natural, widths
 from common.keypoints import LAYOUT_MAPS, LAYOUTS
-from common.utils import DataError, UsageError, print_notices, run_script
+from common.utils import DataError, UsageError, check_apart, print_notices, run_script
 
 CHECKPOINT_FOLDERS = ("checkpoint", "checkpoint/h36m", "checkpoint/demo", "output")
 
@@ -60,12 +60,11 @@ def check_args(args):
         raise DataError(f"{args.video}: no such video file; check the path")
     args.output = args.output or f"{args.video.stem}_3d.mp4"
     check_picture(args, args.output)
-    if Path(args.output).resolve() == args.video.resolve():
-        raise UsageError(f"--output {args.output}: is the video itself; give another name")
-    for path in results_paths(args.output, args.export):
+    paths = results_paths(args.output, args.export)
+    for path in paths:
         check_export(path)
-        if args.detections and path.resolve() == args.detections.resolve():
-            raise UsageError(f"{path}: the detections are in this file; give another name with --export")
+    check_apart([args.output, *paths], {"the video": args.video, "the file of the detections": args.detections,
+                                        "the checkpoint": args.evaluate})
     return args
 
 

@@ -15,10 +15,11 @@ from common.flags import (
     positive,
     positive_float,
     probability,
+    tilt,
     widths,
 )
-from common.pose_data import DATASETS
-from common.utils import DataError, UsageError
+from common.pose_data import DATASETS, keypoints_path, positions_path
+from common.utils import DataError, UsageError, check_apart
 from common.video import check_output, is_page
 
 _H36M_SUBJECTS = ("S1,S5,S6,S7,S8", "S9,S11")
@@ -183,6 +184,8 @@ def _viz(add):
 
 
 def picture_flags(add):
+    add("--camera-tilt", type=tilt, default=None, metavar="DEGREES",
+        help="by how much the camera of your own video looks down (default: 11, as Human3.6M's do)")
     add("--smooth", choices=SMOOTHING, default=None, help="smooth what is shown and exported over time (default: not)")
     add("--viz-skip", type=natural, default=0, metavar="N", help="frames of the input video to skip")
     add("--viz-bitrate", type=positive, default=3000, metavar="KBPS", help="bitrate of mp4 files")
@@ -232,7 +235,7 @@ def check_lifting_args(args):
     if args.render:
         _check_render(args)
     else:
-        given = [name for name in args.given if name.startswith("viz_") or name == "smooth"]
+        given = [name for name in args.given if name.startswith("viz_") or name in ("smooth", "camera_tilt")]
         if given:
             raise UsageError(f"--{given[0].replace('_', '-')} does not apply without --render")
     if args.dataset == "custom" and not args.render:
@@ -259,8 +262,15 @@ def _check_render(args):
     if args.viz_video and args.downsample > 1:
         raise UsageError("--downsample does not apply with --viz-video, whose frames it would not thin; use "
                          "--viz-downsample")
-    for path in results_paths(args.viz_output, args.viz_export):
+    paths = results_paths(args.viz_output, args.viz_export)
+    for path in paths:
         check_export(path)
+    check_apart([*paths, *filter(None, [args.viz_output])], {
+        "the checkpoint": args.evaluate, "the input video": args.viz_video,
+        "the 3D data": positions_path(args.data_dir, args.dataset),
+        "the 2D detections": keypoints_path(args.data_dir, args.dataset, args.keypoints)})
+    if args.camera_tilt is not None and args.dataset != "custom":
+        raise UsageError(f"--camera-tilt does not apply to -d {args.dataset}, whose cameras are known; leave it out")
     if args.json:
         raise UsageError("--json does not apply to --render; evaluate without it")
     if args.viz_video and not Path(args.viz_video).is_file():

@@ -1,18 +1,31 @@
 """A user's own videos: 2D detections only, one camera each."""
-from common.h36m_dataset import H36M_EXTRINSICS
+import math
+
+import numpy as np
+
 from common.keypoints import H36M_17
 from common.mocap_dataset import MocapDataset, prepare_camera
 from common.utils import DataError
 
 FASTEST = 10000  # frames per second that a camera may have
+USUAL_TILT = 11.0  # degrees that a camera looks down by: Human3.6M's first, which networks learnt from
+BEHIND = -90  # degrees: the azimuth at which one stands behind such a camera
+
+
+def camera_orientation(tilt):
+    """The unit quaternion (4,), camera to world, of a camera that looks down by `tilt` degrees.
+
+    The world's x is to its right, as it does not roll, y ahead and z up.
+    """
+    half = math.radians(-90 - tilt) / 2
+    return np.array([math.cos(half), math.sin(half), 0, 0], dtype=np.float32)
 
 
 class CustomDataset(MocapDataset):
     """Videos as subjects with the one action `custom`; no 3D positions.
 
     video_metadata: {video: {"w": pixels, "h": pixels, "fps": optional}} of `data_2d_custom_<name>.npz`. rates: {video:
-    frames per second, None where the metadata do not tell}. The camera's pose is that of a Human3.6M camera: it only
-    turns the result upright for display.
+    frames per second, None where the metadata do not tell}. Where the cameras stand is not known.
     """
 
     def __init__(self, video_metadata, path):
@@ -29,6 +42,6 @@ class CustomDataset(MocapDataset):
             if min(width, height) < 1 or fps is not None and not 0 < self.rates[video] <= FASTEST:
                 raise DataError(f"{path}: metadata of video {video}: {width} x {height} pixels at {fps} frames per "
                                 "second cannot be; prepare it again")
-            camera = {"id": "video", "res_w": width, "res_h": height, "azimuth": 70, **H36M_EXTRINSICS["S1"][0]}
+            camera = {"id": "video", "res_w": width, "res_h": height, "azimuth": BEHIND}
             self._cameras[video] = [prepare_camera(camera)]
             self.add(video, "custom", None)

@@ -290,8 +290,8 @@ def read_prediction(path):
         raise DataError(f"{path}: no such file; check the path")
     kind = _kind(path)
     if kind not in RESULTS:
-        raise DataError(f"{path}: only {' and '.join(RESULTS)} files of results can be read; give the one that was "
-                        "written beside it")
+        instead = "export it again by --viz-export FILE.npz" if kind == ".npy" else "give the one written beside it"
+        raise DataError(f"{path}: only {' and '.join(RESULTS)} files of results can be read; {instead}")
     content = load_npz(path) if kind == ".npz" else _read_json(path)
     try:
         if "format" not in content and (content.keys() & OF_EARLIER_VERSIONS):

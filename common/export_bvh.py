@@ -51,8 +51,8 @@ class Node:
 def write_bvh(path, prediction, unit="m"):
     """Write a `common.export.Prediction` as BVH in a unit of BVH_UNITS; returns lines to print, on its fit too.
 
-    A joint of several children turns with the one that continues it; each of the others hangs on a joint of no length
-    (`hip_to_left_hip`) that turns with it.
+    A joint of several children turns with the one that continues it; each of the others, and of the root's each, hangs
+    on a joint of its own at the same place (`thorax_to_left_shoulder`) that turns with it.
     """
     joints, fps, notices = even_frames(prediction)
     joints, parents = y_up(joints), prediction.skeleton.parents()
@@ -218,7 +218,7 @@ def pose_nodes(skeleton, lengths, directions):
         bar.update()
         if beside:
             inherited = bones.turns(inherited, [joint])
-            nodes.append(Node(_free(f"{nodes[above].name}_to_{names[joint]}", names), above, np.zeros(3), inherited))
+            nodes.append(_side_node(nodes, above, _free(f"{nodes[above].name}_to_{names[joint]}", names), inherited))
             above = len(nodes) - 1
         bones.learn(joint, inherited)
         pointing = bones.children(joint)
@@ -228,9 +228,24 @@ def pose_nodes(skeleton, lengths, directions):
         here, children = len(nodes) - 1, [child for child, parent in enumerate(bones.parents) if parent == joint]
         if not children:
             nodes[here].end = max(0.3 * lengths[joint], 0.02) * rest
-        waiting += [(child, here, turns, child in pointing[1:] and lengths[child] > 0) for child in reversed(children)]
+        sides = pointing if nodes[here].parent < 0 and len(pointing) > 1 else pointing[1:]
+        sides = [child for child in children if child in sides and lengths[child] > 0]
+        waiting += [(child, here, turns, True) for child in reversed(sides)]
+        waiting += [(child, here, turns, False) for child in reversed(children) if child not in sides]
     bar.close()
     return nodes
+
+
+def _side_node(nodes, number, name, turns):
+    """A node at the place of another that turns by itself.
+
+    It hangs where the other hangs and not on it: from a joint to the middle of all that hangs on it is where Blender
+    draws a bone. The root hangs nowhere; such nodes are then all that hangs on it.
+    """
+    other = nodes[number]
+    if other.parent < 0:
+        return Node(name, number, np.zeros(3), turns)
+    return Node(name, other.parent, other.offset, turns)
 
 
 def _free(name, taken):

@@ -75,6 +75,13 @@ def positive_float(value):
     return number
 
 
+def tilt(value):
+    number = float(value)
+    if not -90 <= number <= 90:
+        raise argparse.ArgumentTypeError(f"{value} degrees: cameras look down by -90 to 90")
+    return number
+
+
 def frame_rate(value):
     number = positive_float(value)
     if not 1e-6 <= number <= 1e6:

@@ -73,9 +73,17 @@ class Keypoints:
     video_metadata: dict = field(default_factory=dict)
 
 
+def keypoints_path(data_dir, dataset, name):
+    return Path(data_dir) / f"data_2d_{dataset}_{name}.npz"
+
+
+def positions_path(data_dir, dataset):
+    return Path(data_dir) / f"data_3d_{dataset}.npz"
+
+
 def load_keypoints(data_dir, dataset, name):
     """Read `data_2d_<dataset>_<name>.npz`. Raises DataError."""
-    path = Path(data_dir) / f"data_2d_{dataset}_{name}.npz"
+    path = keypoints_path(data_dir, dataset, name)
     content = load_npz(path)
     positions, metadata = content.get("positions_2d"), content.get("metadata")
     _check_nested(path, "positions_2d", positions)
@@ -105,7 +113,7 @@ def load_dataset(data_dir, name, keypoints):
         if not isinstance(keypoints.video_metadata, dict) or not keypoints.video_metadata:
             raise DataError(f"{keypoints.path}: metadata has no `video_metadata` with the videos' width and height")
         return CustomDataset(keypoints.video_metadata, keypoints.path)
-    path = Path(data_dir) / f"data_3d_{name}.npz"
+    path = positions_path(data_dir, name)
     positions = load_npz(path).get("positions_3d")
     _check_nested(path, "positions_3d", positions)
     for subject, actions in positions.items():

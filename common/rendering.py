@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from common.camera import camera_to_world, image_coordinates
-from common.custom_dataset import CustomDataset
+from common.custom_dataset import USUAL_TILT, CustomDataset, camera_orientation
 from common.engine import predict, prediction_bar
 from common.evaluation import check_finite
 from common.export import Prediction, export_prediction, make_source, results_paths
@@ -50,7 +50,7 @@ def render(args, data, model, device, checkpoint):
 
 def _prediction(args, checkpoint, data, sequence, relative, fps, times):
     """What was predicted, poses (T, J, 3) relative to the root in the camera's space, as the file of results has it."""
-    camera, truth = sequence.camera, None
+    camera, truth, extra = sequence.camera, None, {}
     size = camera["res_w"], camera["res_h"]
     if sequence.positions is not None:
         relative = relative + sequence.trajectory
@@ -58,14 +58,18 @@ def _prediction(args, checkpoint, data, sequence, relative, fps, times):
         truth = _in_world(sequence.positions + sequence.trajectory, camera)
     else:
         # Without ground truth nobody knows where the person is: only the pose, upright, with its lowest point at 0.
-        world = camera_to_world(relative, camera["orientation"], np.zeros(3, np.float32))
+        tilt = USUAL_TILT if args.camera_tilt is None else args.camera_tilt
+        print_notices([f"the camera is taken as looking {'up' if tilt < 0 else 'down'} by {abs(tilt):g} degrees; "
+                       "where people lean, --camera-tilt says another angle"])
+        world = camera_to_world(relative, camera_orientation(tilt), np.zeros(3, np.float32))
         world[..., 2] -= world[..., 2].min()
+        extra = {"camera_tilt": tilt}
     source = make_source(checkpoint, dataset=getattr(args, "dataset", None), subject=sequence.subject,
                          action=sequence.action, camera=sequence.camera_index, video=args.viz_video)
     return Prediction(world, data.dataset.skeleton(), fps, "world", "in place" if truth is None else "ground truth",
                       source, times, joints_camera=relative, ground_truth=truth,
                       keypoints_2d=image_coordinates(sequence.keypoints, *size),
-                      skeleton_2d=LAYOUTS.get(data.keypoints.layout), size=size)
+                      skeleton_2d=LAYOUTS.get(data.keypoints.layout), size=size, extra=extra)
 
 
 def _in_world(poses, camera):

@@ -164,6 +164,14 @@ def check_place(path):
         raise WriteError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from None
 
 
+def check_apart(outputs, inputs):
+    """Refuse files to write that are also read; inputs: {what it is: path or None}. Raises UsageError."""
+    for output in map(Path, outputs):
+        for what, path in inputs.items():
+            if path is not None and output.exists() and Path(path).exists() and output.samefile(path):
+                raise UsageError(f"{output}: is {what}; give another name to write to")
+
+
 @contextlib.contextmanager
 def atomic_path(path):
     """Give a temporary path beside `path`; it takes the final name when the block ends well, and goes otherwise.

@@ -97,6 +97,17 @@ def test_the_rest_pose_faces_z_with_y_up_and_the_left_side_at_x(name, tmp_path):
             assert at[toe][2] > ankle[2]
 
 
+@pytest.mark.parametrize("name", SKELETONS)
+def test_all_that_hangs_on_a_joint_is_at_one_place_to_which_blender_draws_its_bone(name, tmp_path):
+    write_bvh(tmp_path / "a.bvh", moving(getattr(keypoints, name)))
+    root = bvhio.readAsHierarchy(str(tmp_path / "a.bvh"))
+    root.loadRestPose(recursive=True)
+    for joint, _, _ in root.layout():
+        if joint.Children:
+            places = np.array([tuple(child.PositionWorld) for child in joint.Children])
+            assert np.ptp(places, axis=0).max() < 1e-5, joint.Name
+
+
 def test_joints_at_one_place_do_no_harm(tmp_path):
     skeleton = keypoints.H36M_32
     prediction = moving(skeleton)

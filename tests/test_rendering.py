@@ -17,6 +17,7 @@ from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_17
 from common.s_agcn import S_AGCN
 from common.safe_io import load_npz
+from common.utils import UsageError
 
 CHECKPOINT = ROOT / "checkpoint" / "demo" / "16_gt_9_supervised.bin"
 
@@ -116,6 +117,18 @@ def test_smoothing_changes_what_is_exported_and_shown_and_is_told(render, shown,
     assert "INFO: jitter halved by one-euro" in capsys.readouterr().out
 
 
+def test_nothing_that_is_read_is_written_over(render, demo_data, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"a video")
+    (tmp_path / "w.npz").write_bytes(b"weights")
+    video = ["--viz-video", tmp_path / "a.mp4", "--viz-output", tmp_path / "." / "a.mp4"]
+    for flags, what in ((video, "the input video"), (["--viz-export", demo_data / "data_2d_demo_gt.npz"], "detections"),
+                        (["--viz-export", demo_data / "data_3d_demo.npz"], "the 3D data"),
+                        (["--evaluate", tmp_path / "w.npz", "--viz-export", tmp_path / "w.npz"], "the checkpoint")):
+        with pytest.raises(UsageError, match=f"{what}; give another name"):
+            render(*flags)
+    assert (tmp_path / "a.mp4").read_bytes() == b"a video"
+
+
 @pytest.mark.parametrize(("flags", "words"), [
     (["--viz-output", "a.html", "--viz-bitrate", "500"], ["--viz-bitrate", ".html"]),
     (["--viz-output", "a.html", "--viz-size", "3"], ["--viz-size", ".html", "window"]),
@@ -123,6 +136,8 @@ def test_smoothing_changes_what_is_exported_and_shown_and_is_told(render, shown,
     (["--viz-output", "a.htm"], [".html"]),
     (["--viz-export", "a.npz", "--smooth", "kalman"], ["kalman", "one-euro", "savgol"]),
     (["--viz-export", "a.txt"], ["a.txt", ".bvh"]),
+    (["--viz-export", "a.npz", "--camera-tilt", "3"], ["--camera-tilt", "-d demo", "known"]),
+    (["--viz-export", "a.npz", "--camera-tilt", "-91"], ["--camera-tilt", "-91 degrees", "90"]),
 ], ids=" ".join)
 def test_what_does_not_apply_to_a_page_is_refused(demo_data, tmp_path, flags, words):
     flags[1] = str(tmp_path / flags[1])

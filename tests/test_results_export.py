@@ -72,6 +72,12 @@ def test_the_file_that_is_read_is_not_written_over(results):
     assert results.read_bytes() == before
 
 
+def test_a_bare_array_as_videopose3d_exports_it_is_refused_with_what_to_do(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 17, 3), np.float32))
+    export(tmp_path / "a.npy", tmp_path / "a.bvh").assert_fails(3, "a.npy", "--viz-export FILE.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
 def test_a_frame_that_a_file_does_not_hold_is_refused(results, tmp_path):
     export(results, tmp_path / "camera.npz", "--frame", "camera")
     assert read_prediction(tmp_path / "camera.npz").frame == "camera"

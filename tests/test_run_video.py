@@ -172,7 +172,7 @@ def test_every_frame_of_the_video_has_its_detections():
 def test_one_command_gives_what_two_commands_give(own, tmp_path):
     one = run_script("run_video.py", own / "clip.mp4", "--detections", own / "clip.json", "--evaluate", CHECKPOINT,
                      "--output", tmp_path / "one.mp4", "--export", tmp_path / "one.npz", "--viz-size", 1,
-                     "--viz-downsample", 6)
+                     "--viz-downsample", 6, "--camera-tilt", 5)
     assert one.status == 0, one.err
     assert "2 people" in one.out and probe(tmp_path / "one.mp4").fps == pytest.approx(25 / 6, rel=1e-3)
     made = run_script("prepare_data_2d.py", "-i", own / "clip.json", "-o", "mine", "--video", own / "clip.mp4",
@@ -181,11 +181,13 @@ def test_one_command_gives_what_two_commands_give(own, tmp_path):
     two = run_script("run_s-agcn.py", "-d", "custom", "-k", "mine", "--data-dir", tmp_path, "--evaluate", CHECKPOINT,
                      "--render", "--viz-action", "custom", "--viz-subject", own / "clip.mp4",
                      "--viz-video", own / "clip.mp4", "--viz-export", tmp_path / "two.npz", "--viz-output",
-                     tmp_path / "two.gif", "--viz-size", 1, "--viz-limit", 2)
+                     tmp_path / "two.gif", "--viz-size", 1, "--viz-limit", 2, "--camera-tilt", 5)
     assert two.status == 0, two.err
     with np.load(tmp_path / "one.npz") as first, np.load(tmp_path / "two.npz") as second:
         assert first["keypoints_3d"].shape == (30, 17, 3)
-        np.testing.assert_allclose(first["keypoints_3d"], second["keypoints_3d"], atol=1e-4)
+        for space in ("keypoints_3d", "keypoints_3d_world"):
+            np.testing.assert_allclose(first[space], second[space], atol=1e-4)
+        assert first["camera_tilt"] == second["camera_tilt"] == 5
         # The person in front, not the one behind, as the motion is known; 42 mm is what true joints give.
         positions = motion_at(np.arange(30) / 25)[:, H36M_KEPT]
         truth = (positions - positions[:, :1]) @ rotation_of(h36m_cameras("S9")[0]["orientation"])
@@ -225,6 +227,30 @@ def test_a_page_of_an_own_video_and_a_file_for_other_programs_leave_results_too(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "page.html", "page.results.npz"]
 
 
+def test_the_tilt_of_the_camera_turns_the_world_about_its_right_and_nothing_else(own, tmp_path, capsys, monkeypatch):
+    import run_video
+
+    monkeypatch.setattr("common.viewer.write_viewer", lambda *_: None)
+    found = {}
+    for tilt in (None, 11, -20):
+        flags = [] if tilt is None else ["--camera-tilt", tilt]
+        monkeypatch.setattr(sys, "argv", list(map(str, [
+            "run_video.py", own / "clip.mp4", "--detections", own / "clip.json", "--evaluate", CHECKPOINT, "--output",
+            tmp_path / "a.html", "--export", tmp_path / "a.npz", *flags])))
+        run_video.main(run_video.get_args())
+        found[tilt] = read_prediction(tmp_path / "a.npz")
+        said = capsys.readouterr().out
+        assert f"looking {'up by 20' if tilt == -20 else 'down by 11'} degrees" in said
+        # Down the picture, and away from the camera, is where geometry says; the lowest point is on the floor.
+        angle = np.deg2rad(11 if tilt is None else tilt)
+        x, y, z = np.moveaxis(found[tilt].joints_camera.astype(np.float64), -1, 0)
+        world = np.stack([x, np.cos(angle) * z - np.sin(angle) * y, -np.cos(angle) * y - np.sin(angle) * z], axis=-1)
+        np.testing.assert_allclose(found[tilt].joints, world - [0, 0, world[..., 2].min()], atol=1e-5)
+        assert found[tilt].extra["camera_tilt"] == (11 if tilt is None else tilt)
+    np.testing.assert_array_equal(found[None].joints, found[11].joints)
+    np.testing.assert_array_equal(found[None].joints_camera, found[-20].joints_camera)
+
+
 def rotation_of(quaternion):
     """The matrix (3, 3) whose product from the right turns world vectors into the camera's space."""
     w, x, y, z = quaternion
@@ -241,7 +267,7 @@ def test_what_does_not_fit_is_one_line(own, tmp_path):
     run_script(*given, "gone.bin").assert_fails(4, "checkpoint/h36m/gone.bin")
     page = run_script(*shared[:-1], tmp_path / "a.html", *given[-3:], CHECKPOINT, "--viz-size", 3)
     page.assert_fails(2, "--viz-size", ".html")
-    run_script(*given, CHECKPOINT, "--export", own / "clip.json").assert_fails(2, "clip.json", "detections", "--export")
+    run_script(*given, CHECKPOINT, "--export", own / "clip.json").assert_fails(2, "clip.json", "detections", "another")
     run_script(*given, CHECKPOINT, "--person", 7).assert_fails(2, "7")
     write_alphapose(tmp_path / "other.json", people_of([np.full((30, 15, 2), 5.0)]))
     run_script(*given[:-3], "--detections", tmp_path / "other.json", "--layout", "humaneva15", "--evaluate",
