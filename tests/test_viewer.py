@@ -144,14 +144,14 @@ def test_a_joint_that_is_clicked_shows_its_error_over_time_and_where_it_is(show)
     assert page.locator("#joints .trail").nth(6).get_attribute("aria-pressed") == "true"
 
 
-def test_the_mouse_turns_zooms_and_pans_and_reset_brings_it_back(show):
+def test_mouse_and_keys_turn_and_zoom_and_reset_brings_it_back(show):
     page = show(make_prediction(), reduced_motion="reduce")
     seen = [pixels(page, "scene")]
     box = page.locator("#scene").bounding_box()
     x, y = box["x"] + 300, box["y"] + 100
-
+    keys = [lambda key=key: page.keyboard.press(key) for key in "hu+3"]
     for act in (lambda: drag(page, x, y), lambda: page.mouse.wheel(0, -300), lambda: drag(page, x, y, "right"),
-                lambda: drag(page, x, y, modifier="Shift"), *(lambda key=key: page.keyboard.press(key) for key in "hu+3")):
+                lambda: drag(page, x, y, modifier="Shift"), *keys):
         act()
         page.mouse.move(x, y)
         seen.append(pixels(page, "scene"))

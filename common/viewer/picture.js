@@ -47,7 +47,11 @@ class Picture {
     element("picture").hidden = !this.isOn;
     const [width, height] = this.inputs.length ? this.inputs[0].size : [16, 9];
     const [left, top, right, bottom] = this.region;
-    element("picture").style.aspectRatio = `${width * (right - left)} / ${height * (bottom - top)}`;
+    this.shape(width * (right - left), height * (bottom - top));
+  }
+
+  shape(width, height) {
+    element("picture").style.setProperty("--shape", width / height);
   }
 
   note(text) {
@@ -63,7 +67,7 @@ class Picture {
     video.addEventListener("loadeddata", () => {
       this.hasVideo = true;
       video.hidden = false;
-      if (!this.inputs.length) element("picture").style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
+      if (!this.inputs.length) this.shape(video.videoWidth, video.videoHeight);
       if (this.clock.playing) this.play();
       else this.show(this.clock.frame);
       changed();
