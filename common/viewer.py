@@ -194,7 +194,7 @@ def _embed(path, skip, downsample, prediction):
     times = prediction.seconds()
     kbps = min(VIDEO_KBPS, VIDEO_LIMIT * 8 / 1000 / (times[-1] + 1 / prediction.fps))
     if kbps < LOWEST_KBPS:
-        return {"notice": f"The video of {times[-1] / 60:.0f} minutes is too long for a page.", "frames": 0}, None
+        return _left_out(path, f"{times[-1] / 60:.0f} minutes are too long for a page")
     info = probe(path)
     print_notices(_doubts(path, info, downsample, prediction))
     width = None if info.height <= VIDEO_HEIGHT else max(2, round(info.width * VIDEO_HEIGHT / info.height))
@@ -215,9 +215,15 @@ def _embed(path, skip, downsample, prediction):
                 first = next(frames, None)
         content = smaller.read_bytes()
     if len(content) > 1.5 * VIDEO_LIMIT:
-        return {"notice": f"The video of {len(content) / 1e6:.0f} MB is too large for a page.", "frames": 0}, None
+        return _left_out(path, f"{len(content) / 1e6:.0f} MB are too much for a page")
     ends = f"The video ends after {written} of {len(prediction)} frames." if written < len(prediction) else None
     return {"notice": ends, "frames": written}, content
+
+
+def _left_out(path, why):
+    """What `_embed` gives in place of a video, which the terminal tells of too."""
+    print_notices([f"{path} is left out: {why}"])
+    return {"notice": f"The video is left out: {why}.", "frames": 0}, None
 
 
 def _doubts(path, info, downsample, prediction):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from viewer_pages import FRAMES, make_prediction, number_of, pixels, until, watched
+from viewer_pages import FRAMES, drag, graph_point, make_prediction, number_of, pinch, pixels, until, watched
 
 from common.keypoints import H36M_17
 from common.skeleton import Skeleton
@@ -100,11 +100,23 @@ def test_slider_timeline_and_address_lead_to_their_frame(show):
     assert page.evaluate("viewer.frame") == 33
     page.locator("#scrub").fill("50")
     assert page.evaluate("viewer.frame") == 50
-    box = page.locator("#graph").bounding_box()
-    left, right = box["x"] + 44, box["x"] + box["width"] - 12  # the margins of the graph
-    page.mouse.click(left + 0.8 * (right - left), box["y"] + 40)
+    page.mouse.click(*graph_point(page, 0.8))
     assert page.evaluate("viewer.frame") == 80
     until(page, "location.hash === '#frame=80'")
+
+
+def test_the_wheel_zooms_the_timeline_about_the_pointer(show):
+    page = show(make_prediction(101))
+    whole = pixels(page, "graph-canvas")
+    page.mouse.move(*graph_point(page, 0.8))
+    page.mouse.wheel(0, -600)
+    page.wait_for_selector("#timeline-all:visible")
+    span = 100 * math.exp(-0.002 * 600)
+    for share in (0, 0.8, 1):
+        page.mouse.click(*graph_point(page, share))
+        assert page.evaluate("viewer.frame") == round(80 + (share - 0.8) * span)
+    page.click("#timeline-all")
+    assert pixels(page, "graph-canvas") == whole
 
 
 def test_the_numbers_are_those_of_the_metric(show):
@@ -132,24 +144,14 @@ def test_a_joint_that_is_clicked_shows_its_error_over_time_and_where_it_is(show)
     assert page.locator("#joints .trail").nth(6).get_attribute("aria-pressed") == "true"
 
 
-def test_the_mouse_turns_zooms_and_pans_and_reset_brings_it_back(show):
+def test_mouse_and_keys_turn_and_zoom_and_reset_brings_it_back(show):
     page = show(make_prediction(), reduced_motion="reduce")
     seen = [pixels(page, "scene")]
     box = page.locator("#scene").bounding_box()
     x, y = box["x"] + 300, box["y"] + 100
-
-    def drag(button, modifier=None):
-        page.mouse.move(x, y)
-        if modifier:
-            page.keyboard.down(modifier)
-        page.mouse.down(button=button)
-        page.mouse.move(x + 60, y + 30)
-        page.mouse.up(button=button)
-        if modifier:
-            page.keyboard.up(modifier)
-
-    for act in (lambda: drag("left"), lambda: page.mouse.wheel(0, -300), lambda: drag("right"),
-                lambda: drag("left", "Shift"), lambda: page.keyboard.press("3")):
+    keys = [lambda key=key: page.keyboard.press(key) for key in "hu+3"]
+    for act in (lambda: drag(page, x, y), lambda: page.mouse.wheel(0, -300), lambda: drag(page, x, y, "right"),
+                lambda: drag(page, x, y, modifier="Shift"), *keys):
         act()
         page.mouse.move(x, y)
         seen.append(pixels(page, "scene"))
@@ -233,14 +235,30 @@ def test_a_video_that_may_be_another_is_told_of_and_one_that_ends_early_on_the_p
     assert f"after {FRAMES} of {FRAMES + 5}" in page.locator("#notice").inner_text()
 
 
+def test_a_video_too_long_for_a_page_is_left_out_and_told_of(show, video, capsys):
+    page = show(replace(make_prediction(), fps=0.005), video=video)
+    for told in (page.locator("#notice").inner_text(), capsys.readouterr().out):
+        assert "left out: 77 minutes are too long" in told
+    assert not page.locator("#video").is_visible()
+
+
+def test_a_frame_without_2d_joints_says_so(show):
+    points = make_prediction().keypoints_2d.copy()
+    points[5] = np.nan
+    page = show(make_prediction(keypoints_2d=points), address="#frame=5")
+    assert pixels(page, "points")[0] > 100
+
+
 def test_a_phone_gets_a_stacked_page_with_targets_for_fingers(show):
-    page = show(make_prediction(), viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True,
-                reduced_motion="reduce")
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page = show(make_prediction(), make_prediction(seed=1), labels=["detectron_pt_coco", "cpn_ft_h36m_dbb"],
+                viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, reduced_motion="reduce")
     for width, height in ((844, 390), (390, 844)):
         page.set_viewport_size({"width": width, "height": height})
-        box = page.locator("#play").bounding_box()
-        assert 0 < box["x"] < width - box["width"] and 0 < box["y"] <= height - box["height"]  # in reach
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        for name in ("#play", "#views"):
+            box = page.locator(name).bounding_box()
+            assert 0 < box["x"] < width - box["width"] and 0 < box["y"] <= height - box["height"]  # in reach
+        assert box["y"] + box["height"] < page.locator(".transport").bounding_box()["y"]
     small = page.evaluate("""[...document.querySelectorAll("main button, main select, header button, main input")]
         .filter((one) => one.offsetParent).map((one) => [one.id || one.textContent, one.getBoundingClientRect()])
         .filter(([, box]) => box.height < 40 || box.width < 40).map(([name]) => name)""")
@@ -250,13 +268,10 @@ def test_a_phone_gets_a_stacked_page_with_targets_for_fingers(show):
     page.tap("#forward")
     assert page.evaluate("viewer.frame") == 1
     before = pixels(page, "scene")
-    box = page.locator("#scene").bounding_box()
-    session = page.context.new_cdp_session(page)
-    for kind, apart in (("touchStart", 20), ("touchMove", 40), ("touchMove", 60), ("touchEnd", None)):
-        points = [] if apart is None else [{"x": 195 + side * apart, "y": box["y"] + 100, "id": i}
-                                           for i, side in enumerate((-1, 1))]
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    assert pixels(page, "scene")[0] > 1.2 * before[0]  # pinched: larger
+    pinch(page, "scene")
+    assert pixels(page, "scene")[0] > 1.2 * before[0]  # larger
+    pinch(page, "graph")
+    assert page.locator("#timeline-all").is_visible()
 
 
 def test_two_methods_are_compared_with_their_difference(show):
@@ -304,7 +319,7 @@ def test_dark_mode_is_dark_and_light_mode_light(show):
 
 
 def test_text_out_of_a_file_never_runs(show):
-    names = [f"{HOSTILE}{number}" for number in range(17)]
+    names = [f"{HOSTILE}{'x' * 200}{number}" for number in range(17)]
     skeleton = Skeleton(H36M_17.parents(), H36M_17.joints_left(), H36M_17.joints_right(), names)
     hostile = replace(make_prediction(), skeleton=skeleton,
                       source={"action": HOSTILE, "command": HOSTILE, "checkpoint": HOSTILE})
@@ -312,6 +327,7 @@ def test_text_out_of_a_file_never_runs(show):
     page.evaluate("viewer.select(2)")
     page.wait_for_selector("#tip:visible")
     assert page.evaluate("window.broken") is None and page.locator("img").count() == 0
+    assert page.locator("#graph").bounding_box()["width"] < 700  # of 1000: no name pushes the page apart
     assert HOSTILE in page.locator("#title").inner_text() and HOSTILE in page.title()
 
 

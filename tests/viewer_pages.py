@@ -53,6 +53,35 @@ def until(page, expression):
         page.wait_for_timeout(20)
 
 
+def graph_point(page, share):
+    """Where a share of the graph's width is on the page, (x, y) in pixels."""
+    box = page.locator("#graph").bounding_box()
+    left, right = box["x"] + 44, box["x"] + box["width"] - 12  # its margins
+    return left + share * (right - left), box["y"] + 40
+
+
+def drag(page, x, y, button="left", modifier=None):
+    """Drag from a point of the page by a little, with a button of the mouse and perhaps a key held down."""
+    page.mouse.move(x, y)
+    if modifier:
+        page.keyboard.down(modifier)
+    page.mouse.down(button=button)
+    page.mouse.move(x + 60, y + 30)
+    page.mouse.up(button=button)
+    if modifier:
+        page.keyboard.up(modifier)
+
+
+def pinch(page, identity):
+    """Move two fingers apart on an element, to three times as far."""
+    box = page.locator(f"#{identity}").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + 40
+    session = page.context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 20), ("touchMove", 40), ("touchMove", 60), ("touchEnd", None)):
+        points = [] if apart is None else [{"x": x + side * apart, "y": y, "id": i} for i, side in enumerate((-1, 1))]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
 def number_of(page, row):
     """The numbers in a row of the table of errors."""
     texts = page.locator(f"#figures tr:has(th:has-text('{row}')) td").all_inner_texts()

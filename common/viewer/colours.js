@@ -15,7 +15,7 @@ const LIGHT = [-0.45, 0.62, 0.64]; // from the upper left of the picture, in fro
 const THEMES = {
   light: {
     sides: ["#4a5159", "#0072b2", "#d55e00"],
-    truth: "#a9b1b7",
+    truth: "#8d969d",
     methods: ["#009e73", "#b95f98"],
     edge: "#ffffff",
     floor: "#e9edf0",

@@ -1,6 +1,8 @@
 // Buttons and keys. Each switch and each view is named once, with its key; the list of keys is made from the same.
 const PLAYING = "M8 5v14l11-7z";
 const PAUSED = "M7 5h4v14H7zM13 5h4v14h-4z";
+const KEY_TURN = 20; // CSS pixels of a drag that a key stands for
+const KEY_ZOOM = 1.15;
 
 class Controls {
   // actions: what the page can do, by name; see main.js.
@@ -119,6 +121,11 @@ class Controls {
       ),
     );
     this.button("views", "Reset", "0", () => actions.view("reset"), null, "Reset the view");
+    const turns = { h: [-1, 0], k: [1, 0], u: [0, -1], j: [0, 1] };
+    for (const [key, ways] of Object.entries(turns))
+      this.on(key, "", () => actions.move("turn", ...ways.map((way) => way * KEY_TURN)));
+    for (const key of ["+", "="]) this.on(key, "", () => actions.move("zoom", 1 / KEY_ZOOM)); // "=": + without Shift
+    this.on("-", "", () => actions.move("zoom", KEY_ZOOM));
   }
 
   buildHelp() {
@@ -130,6 +137,8 @@ class Controls {
       ["Home End", "First or last frame"],
       ["↑ ↓", "Faster or slower"],
       ...this.listed,
+      ["H K U J", "Turn left, right, up, down"],
+      ["+ −", "Zoom"],
       ["Drag", "Turn"],
       ["Wheel, pinch", "Zoom; on the graph too"],
       ["Right-drag, Shift-drag, two fingers", "Pan"],

@@ -31,7 +31,7 @@ let draws = 0;
 let asked = 0;
 let hashTimer = 0;
 
-const actions = { seek, toggle, set, view, setSpeed, toggleLoop };
+const actions = { seek, toggle, set, view, move, setSpeed, toggleLoop };
 const picture = new Picture(sequence, clock, () => resize());
 const timeline = new Timeline(sequence, (frame) => seek(frame));
 const panel = new Panel(sequence, state, select, toggleTrail);
@@ -117,6 +117,12 @@ function hover(joint) {
 
 function view(name) {
   aimAt(name);
+  ask("view");
+}
+
+// Move the camera: turn or zoom, by so much.
+function move(how, ...amounts) {
+  orbit[how](...amounts);
   ask("view");
 }
 

@@ -94,7 +94,7 @@ class Panel {
       const better = first >= second ? 0 : 1;
       const share = Math.round((100 * Math.max(first, second)) / frames);
       element("figures").append(
-        make("p", "verdict", `${predictions[better].label} has less error in ${share} % of the frames.`),
+        make("p", "verdict", `${predictions[better].label} has less error in ${share}\u00a0% of the frames.`),
       );
     }
   }

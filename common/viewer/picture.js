@@ -20,6 +20,13 @@ function coveredRegion(inputs) {
   return shown[0] < shown[2] && shown[1] < shown[3] ? shown : WHOLE;
 }
 
+// Whether an input has any joint in a frame.
+function hasJoint({ points, sides2d }, frame) {
+  const count = 2 * sides2d.length;
+  for (let i = count * frame; i < count * (frame + 1); i++) if (!Number.isNaN(points[i])) return true;
+  return false;
+}
+
 class Picture {
   constructor(sequence, clock, changed) {
     Object.assign(this, { sequence, clock });
@@ -40,7 +47,11 @@ class Picture {
     element("picture").hidden = !this.isOn;
     const [width, height] = this.inputs.length ? this.inputs[0].size : [16, 9];
     const [left, top, right, bottom] = this.region;
-    element("picture").style.aspectRatio = `${width * (right - left)} / ${height * (bottom - top)}`;
+    this.shape(width * (right - left), height * (bottom - top));
+  }
+
+  shape(width, height) {
+    element("picture").style.setProperty("--shape", width / height);
   }
 
   note(text) {
@@ -56,7 +67,7 @@ class Picture {
     video.addEventListener("loadeddata", () => {
       this.hasVideo = true;
       video.hidden = false;
-      if (!this.inputs.length) element("picture").style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
+      if (!this.inputs.length) this.shape(video.videoWidth, video.videoHeight);
       if (this.clock.playing) this.play();
       else this.show(this.clock.frame);
       changed();
@@ -131,6 +142,20 @@ class Picture {
     }
     context.lineCap = "round";
     for (let n = 0; n < this.inputs.length; n++) this.drawPoints(this.inputs[n], frame);
+    if (this.inputs.length && !this.inputs.some((input) => hasJoint(input, frame))) this.drawAbsence();
+  }
+
+  drawAbsence() {
+    const { context, canvas, theme, unit } = this;
+    const at = ["no 2D joints in this frame", canvas.width / 2, canvas.height - 12 * unit, canvas.width - 16 * unit];
+    context.font = `${13 * unit}px system-ui, sans-serif`;
+    context.textAlign = "center";
+    context.lineWidth = 4 * unit; // as of the joints, an edge sets it off from any picture
+    context.lineJoin = "round";
+    context.strokeStyle = theme.edge;
+    context.strokeText(...at);
+    context.fillStyle = theme.ink;
+    context.fillText(...at);
   }
 
   drawPoints(input, frame) {

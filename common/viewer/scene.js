@@ -254,10 +254,8 @@ class Scene {
     this.orbit.project(dropped, 0, J, this.still, port, shadow);
     context.strokeStyle = this.theme.shadow;
     context.globalAlpha = figures[figure].isTruth && port.shown.length > 1 ? 0.3 : 0.6;
-    context.lineWidth = Math.max(
-      1,
-      (1.6 * RADII.limb * this.sequence.girth * this.orbit.focal(port)) / Math.max(shadow[3 * this.sequence.root + 2], 0.5),
-    );
+    const depth = Math.max(shadow[3 * this.sequence.root + 2], 0.5);
+    context.lineWidth = Math.max(1, (1.6 * RADII.limb * this.sequence.girth * this.orbit.focal(port)) / depth);
     context.beginPath();
     for (let l = 0; l < this.limbs; l++) {
       const a = 3 * limbs[3 * l];

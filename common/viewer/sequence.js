@@ -93,6 +93,7 @@ function toHumanSize(about, figures, extent) {
 // How thick limbs are, as a share of an adult's: those of children and giants are, however they sit or lie.
 function girthOf(extent) {
   const [sitting, reaching] = [1, 2.3]; // metres: extents of adults
+  if (!extent) return 1; // a single joint
   if (extent < sitting) return Math.max(extent / sitting, 0.3);
   return Math.max(extent / reaching, 1);
 }
@@ -132,7 +133,7 @@ function readSequence() {
   const inputs = about.predictions
     .map((one, n) => ({ ...one, points: takeFloats("points-" + n), method: n }))
     .filter((one) => one.points && !one.points.every(Number.isNaN));
-  const worst = series.length ? roundUp(Math.max(...series.map((one) => quantile(one.errors, 0.95)))) : 0;
+  const worst = series.length ? roundUp(Math.max(...series.map((one) => quantile(one.errors, 0.95))) || 1) : 0;
   return {
     ...about,
     metres,

@@ -87,18 +87,26 @@ class Timeline {
     element("timeline-all").hidden = span >= all;
     element("graph-tip").hidden = true;
     this.draw();
-    this.mark(this.shown);
+    this.placeHead();
   }
 
-  // Put the line at a frame; the window follows where the frame has left it.
+  isSeen(frame) {
+    return frame >= this.first && frame <= this.last;
+  }
+
+  placeHead() {
+    this.head.hidden = !this.isSeen(this.shown);
+    this.head.style.transform = `translateX(${this.x(this.shown)}px)`;
+  }
+
+  // Put the line at a frame. The window follows a frame that leaves it, but may be moved off a frame that stays.
   mark(frame) {
+    const hasMoved = frame !== this.shown;
     this.shown = frame;
     if (!this.isOn) return;
-    if (frame < this.first || frame > this.last) {
+    if (hasMoved && !this.isSeen(frame))
       this.window(frame - 0.1 * (this.last - this.first), this.last - this.first);
-      return;
-    }
-    this.head.style.transform = `translateX(${this.x(frame)}px)`;
+    else this.placeHead();
   }
 
   draw() {
@@ -142,10 +150,16 @@ class Timeline {
     const step = roundUp(((to - from) * LABEL) / Math.max(this.width, LABEL), [1, 2, 5]);
     const digits = to > from ? Math.max(0, -Math.floor(Math.log10(step))) : 0;
     context.textBaseline = "alphabetic";
+    context.textAlign = "left";
+    let free = GRAPH.left; // where the last time ends; where frames are far apart in time, times crowd and are left out
     for (let k = Math.ceil(from / step); k * step <= to; k++) {
-      const x = this.x(this.frameOf(k * step));
-      context.textAlign = x < GRAPH.left + 12 ? "left" : x > this.width - GRAPH.right - 16 ? "right" : "center";
-      context.fillText(`${(k * step).toFixed(digits)} s`, x, this.height - 5);
+      const text = `${(k * step).toFixed(digits)} s`;
+      const width = context.measureText(text).width;
+      const middle = this.x(this.frameOf(k * step)) - width / 2;
+      const left = Math.min(Math.max(middle, GRAPH.left), this.width - GRAPH.right - width);
+      if (left < free) continue;
+      context.fillText(text, left, this.height - 5);
+      free = left + width + 10;
     }
   }
 
@@ -227,8 +241,7 @@ class Timeline {
         apart = spread();
       }
     });
-    for (const end of ["pointerup", "pointercancel"])
-      graph.addEventListener(end, (event) => fingers.delete(event.pointerId));
+    graph.addEventListener("lostpointercapture", (event) => fingers.delete(event.pointerId));
     graph.addEventListener("pointerleave", () => (element("graph-tip").hidden = true));
     graph.addEventListener(
       "wheel",
