@@ -11,7 +11,7 @@ DPI = 100
 # Okabe and Ito's blue and vermilion: told apart with any colour vision, and on dark and light video alike.
 COLOURS = {"left": "#0072B2", "right": "#D55E00", "centre": "#33383d"}
 INK, QUIET, PAPER = "#22262a", "#70787f", "#ffffff"
-GHOST = dict.fromkeys(COLOURS, "#a9b1b7")  # of a skeleton that others are compared with
+GHOST = dict.fromkeys(COLOURS, "#8d969d")  # of a skeleton that others are compared with
 FLOOR, WALL, GRID, SHADOW = "#dfe4e8", "#f2f4f5", "#ffffff", "#bcc4ca"
 CELL = 0.5  # metres between grid lines
 ELEVATION = 15  # degrees above the horizon, as in VideoPose3D
