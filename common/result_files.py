@@ -19,7 +19,8 @@ from common.evaluation import METRICS
 from common.export import FORMAT, Prediction, read_prediction
 from common.keypoints import MPI_INF_3DHP_17
 from common.loss import AUC_THRESHOLDS_MM, PCK_JOINTS, align, joint_errors, share_below
-from common.plots import CURVES
+from common.plots import CURVE_AXES
+from common.training_log import CONTEXTPOSE_TABLE, settings_of
 from common.utils import DataError, UsageError
 
 RATES = ("pck", "auc")
@@ -79,7 +80,7 @@ class PoseErrors:
 
 @dataclass
 class TrainingCurves:
-    """The errors of one run over its epochs: {column of `CURVES`: {epoch: mm}}.
+    """The losses and errors of one run over its epochs: {key of `CURVE_AXES`: {epoch: value}}.
 
     seed, settings: what the run's files say of them, else None; settings are those without the seed.
     """
@@ -94,6 +95,7 @@ class TrainingCurves:
 def labels_of(paths):
     """A name for each path: its stem; where two are alike, the nearest folder whose name tells them all apart."""
     paths = [Path(path).absolute() for path in paths]
+    paths = [path.parent if path.name == CONTEXTPOSE_TABLE else path for path in paths]
     stems = [re.sub(r"_log$", "", path.name if path.is_dir() else path.stem) for path in paths]
     depth = max(len(path.parts) for path in paths)
     for above in range(depth):
@@ -206,36 +208,31 @@ def _numbers(entry):
 
 
 def _training_table(path, label):
-    """The `<stem>_log.csv` of a GLA-GCN run, with the `<stem>_settings.json` beside it, if it is there."""
+    """The `<stem>_log.csv` of a run, with the `<stem>_settings.json` beside it, if it is there."""
     curves = {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
-                for name in CURVES:
+                for name in CURVE_AXES:
                     if row.get(name):
                         curves.setdefault(name, {})[int(row["epoch"])] = float(row[name])
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path}: is no table of a training, or a damaged one ({error})") from None
-    settings_path = path.with_name(re.sub(r"_log$", "_settings.json", path.stem))
-    settings = _json(settings_path) if path.stem.endswith("_log") and settings_path.is_file() else {}
+    settings = _json(settings_of(path)) if path.stem.endswith("_log") and settings_of(path).is_file() else {}
     return _checked(path, TrainingCurves(label, path, curves, settings.pop("seed", None), settings or None))
 
 
 def _contextpose_run(folder, label):
-    """The errors in the metric.json of every checkpoint that a ContextPose run keeps."""
+    """The table of a ContextPose run, or without one the errors in the metric.json of every checkpoint that it keeps."""
     from common.contextpose import runs
 
     if not runs.is_run(folder):
         raise DataError(f"{folder}: is a folder, but not of a ContextPose run; give its files")
-    run, seeds = runs.RunFolder(folder), set()
-    errors = run.errors()
-    for epoch in errors:
-        of = _json(run.checkpoint(epoch) / runs.METRICS).get("of")
-        seeds.add(of.get("seed") if isinstance(of, dict) else None)
-    curves = {"3d_valid": {epoch + 1: error for epoch, error in errors.items()}}
-    settings = {name: value for name, value in (run.settings() or {}).items() if name != "logdir"}  # changes no result
-    return _checked(folder, TrainingCurves(label, folder, curves, seeds.pop() if len(seeds) == 1 else None,
-                                           settings or None))
+    run = runs.RunFolder(folder)
+    if run.table.is_file():
+        return _training_table(run.table, label)
+    curves = {"3d_valid": {epoch + 1: error for epoch, error in run.errors().items()}}
+    return _checked(folder, TrainingCurves(label, folder, curves))
 
 
 def _checked(path, run):
@@ -256,7 +253,8 @@ def groups_of(runs):
     """The runs that differ in the seed only, together: {label: [TrainingCurves]}, in order of appearance.
 
     Runs of one label were put together by the user. Others are, whose files say the same settings and different
-    seeds, or, where they say none, whose paths differ in the number after "seed" only.
+    seeds, or, where they say none, whose paths differ in the number after "seed" only. Raises DataError for runs of
+    one group that have no epoch in common.
     """
     labels = [run.label for run in runs]
     found = {}
@@ -275,6 +273,10 @@ def groups_of(runs):
         for members in [group] if typed or len(set(seeds)) == len(seeds) else [[run] for run in group]:
             name = _common_name(members)
             groups[members[0].label if name in groups else name] = members
+    for members in groups.values():
+        if not any(set.intersection(*[set(run.curves.get(name, ())) for run in members]) for name in CURVE_AXES):
+            raise DataError(f"{members[-1].path}: has no epoch in common with {members[0].path}, with which it would "
+                            "be one curve; give each a name of its own by --labels")
     return groups
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from common.loss import AUC_THRESHOLDS_MM
-from common.plots import COLORS, CURVES, GREY, line_style, log_scale, new_figure, save_figure, whole_epochs
+from common.plots import COLORS, CURVE_AXES, GREY, line_style, log_scale, new_figure, save_figure, whole_epochs
 from common.result_files import ErrorTables, PoseErrors, TrainingCurves, groups_of
 
 ONE_COLUMN, TWO_COLUMNS, DPI = 3.5, 7.2, 250  # inches, pixels an inch
@@ -99,7 +99,7 @@ def draw_bars(path, title, methods, metrics, spreads=None):
     for axes, metric in zip(panels, metrics, strict=True):
         _fill(axes, rows, methods, metric, spreads, size)
     _name(panels[-1], rows, names, turned)
-    _finish(figure, panels[0], path, title, methods, spreads and "line: middle half of the frames")
+    _finish(figure, panels, path, title, methods, spreads and "line: middle half of the frames")
     return True
 
 
@@ -116,6 +116,8 @@ def _fill(axes, rows, methods, metric, spreads, size):
         shown = [j for j, row in enumerate(rows) if metric in table.get(row, {})]
         values = [table[rows[j]][metric] for j in shown]
         ranges = [spreads[label][rows[j]][metric] if spreads else (0, 0) for j in shown]
+        if not shown:
+            continue  # no bars have no colour in a legend
         axes.bar(place[shown], values, width * 0.92, label=label, color=COLORS[i % len(COLORS)],
                  hatch=HATCHES[i // len(COLORS) % len(HATCHES)])
         if spreads:
@@ -165,7 +167,7 @@ def draw_over_time(path, poses):
         axes.axhline(errors.mean(), linewidth=0.7, **line_style(i))
     axes.set(xlabel="time (s)", ylabel="MPJPE (mm)", ylim=(0, None))
     axes.margins(x=0)
-    _finish(figure, axes, path, f"error over time, {_sequence(poses)}", labels, always=True)
+    _finish(figure, [axes], path, f"error over time, {_sequence(poses)}", labels, always=True)
     return True
 
 
@@ -184,7 +186,7 @@ def draw_pck(path, poses):
     axes.set(xlabel="threshold (mm)", xlim=(0, thresholds[-1]), ylim=(0, 101),
              xticks=np.arange(0, thresholds[-1] + 1, 25), yticks=np.arange(0, 101, 20),
              ylabel=f"PCK (%) of {counts[0][0]} joints, without {counts[0][1]}" if alike else "PCK (%)")
-    _finish(figure, axes, path, f"PCK, {_sequence(poses)}", labels, always=True)
+    _finish(figure, [axes], path, f"PCK, {_sequence(poses)}", labels, always=True)
     return True
 
 
@@ -198,13 +200,13 @@ def draw_bones(path, poses):
         _line(axes, result.prediction.seconds(), deviation, i, labels[-1])
     axes.set(xlabel="time (s)", ylabel="deviation of bone lengths\nfrom their medians (mm)", ylim=(0, None))
     axes.margins(x=0)
-    _finish(figure, axes, path, f"bone lengths over time, {_sequence(poses)}", labels, always=True)
+    _finish(figure, [axes], path, f"bone lengths over time, {_sequence(poses)}", labels, always=True)
     return True
 
 
 def draw_training(path, groups):
     """The curves of {label: [TrainingCurves]}, a panel for each column: a group's mean, and its range as a band."""
-    columns = [name for name in CURVES if any(name in run.curves for runs in groups.values() for run in runs)]
+    columns = [name for name in CURVE_AXES if any(name in run.curves for runs in groups.values() for run in runs)]
     width = ONE_COLUMN if len(groups) == 1 else TWO_COLUMNS * 0.7
     figure, panels = _figure((width, 0.8 + 1.6 * len(columns)), len(columns))
     labels, several = [], False
@@ -216,9 +218,9 @@ def draw_training(path, groups):
             _curve(axes, [run.curves[name] for run in runs if name in run.curves], i, labels[-1])
     for axes, name in zip(panels, columns, strict=True):
         log_scale(axes)
-        axes.set_ylabel(f"{CURVES[name]}\nMPJPE (mm)" if name != "3d_train" else f"{CURVES[name]} (mm)")
+        axes.set_ylabel(CURVE_AXES[name])
     whole_epochs(panels[-1])
-    _finish(figure, panels[0], path, "training", labels, "line: mean, band: lowest to highest" if several else None,
+    _finish(figure, panels, path, "training", labels, "line: mean, band: lowest to highest" if several else None,
             always=True)
 
 
@@ -258,8 +260,8 @@ def _figure(size, panels=1):
     return figure, axes if panels > 1 else [axes]
 
 
-def _finish(figure, top, path, title, labels, note=None, always=False):
-    """Set the title and, where there is more than one label, the legend beneath; then write."""
+def _finish(figure, panels, path, title, labels, note=None, always=False):
+    """Set the title and, where there is more than one label, the legend of all panels beneath; then write."""
     title = title[0].upper() + title[1:]
     labels = list(labels)
     if len(labels) == 1 and not always:
@@ -268,12 +270,18 @@ def _finish(figure, top, path, title, labels, note=None, always=False):
     title = "\n".join([textwrap.fill(title, letters), *([f"({note})"] if note else [])])
     figure.suptitle(title, x=0.01, ha="left", fontsize=TEXT)
     if len(labels) > 1 or always:
-        handles, labels = top.get_legend_handles_labels()
-        labels = [textwrap.fill(label, letters) for label in labels]
-        widest = max(map(len, "\n".join(labels).split("\n"))) * LETTER + SAMPLE
-        columns = max(1, min(len(labels), int(figure.get_figwidth() / widest)))
-        lines = -(-len(labels) // columns) * max(label.count("\n") + 1 for label in labels)
+        found = {}
+        for axes in panels:
+            found = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True)) | found
+        for label in labels:
+            if label not in found:
+                print(f"INFO: {path}: {label} has nothing that is drawn there")
+        drawn = [label for label in labels if label in found]
+        texts = [textwrap.fill(label, letters) for label in drawn]
+        widest = max(map(len, "\n".join(texts).split("\n"))) * LETTER + SAMPLE
+        columns = max(1, min(len(texts), int(figure.get_figwidth() / widest)))
+        lines = -(-len(texts) // columns) * max(text.count("\n") + 1 for text in texts)
         figure.set_figheight(figure.get_figheight() + LINE * (lines - 1))
-        figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize=TEXT, handlelength=2.4,
-                      ncols=columns)
+        figure.legend([found[label] for label in drawn], texts, loc="outside lower center", frameon=False,
+                      fontsize=TEXT, handlelength=2.4, ncols=columns)
     save_figure(figure, path)

@@ -8,12 +8,14 @@ from conftest import run_script
 from common import result_plots
 from common.contextpose.evaluation import pose_metrics, write_results
 from common.contextpose.runs import RunFolder
+from common.contextpose.training import COLUMNS
 from common.evaluation import write_json
 from common.evaluation_3dhp import ScoredSequence, tables
 from common.export import Prediction, write_prediction
 from common.keypoints import H36M_17, MPI_INF_3DHP_17
 from common.loss import auc, pck
 from common.result_files import ErrorTables, PoseErrors, TrainingCurves, groups_of, labels_of, read_result, read_results
+from common.training_log import EpochTable
 from common.utils import DataError, UsageError
 
 HEAD = "epoch,time,lr,3d_train,3d_eval,3d_valid\n"
@@ -98,17 +100,22 @@ def test_epochs_without_numbers_are_left_out_and_told(tmp_path, capsys):
     assert "3d_train is no finite number in 1 of 2 epochs, the first is 2" in capsys.readouterr().out
 
 
-def test_a_contextpose_run_tells_seed_and_errors_by_epoch(tmp_path):
+def test_a_contextpose_run_is_drawn_by_its_table_or_without_one_by_the_errors_of_its_checkpoints(tmp_path):
     run = RunFolder(tmp_path / "title@now")
     for epoch in (0, 2):
         run.checkpoint(epoch).mkdir(parents=True)
         for name in ("weights.pth", "optimizer.pth"):
             (run.checkpoint(epoch) / name).touch()
-        write_results(run.checkpoint(epoch), {"mpjpe_mm": 50.0 - epoch, "of": {"seed": 7}},
+        write_results(run.checkpoint(epoch), {"mpjpe_mm": 50.0 - epoch},
                       {"keypoints_3d": np.zeros((1, 17, 3)), "indexes": [0]})
-    (run.path / "config.yaml").write_text("title: title\nlogdir: elsewhere\n")
-    read = read_result(run.path, "x")
-    assert (read.seed, read.settings, read.curves) == (7, {"title": "title"}, {"3d_valid": {1: 50, 3: 48}})
+    assert read_result(run.path, "x").curves == {"3d_valid": {1: 50, 3: 48}}
+    EpochTable(run.table, COLUMNS).begin({"seed": 7, "amp": "off"}, [
+        {"epoch": 1, "time": 3, "heatmap_loss": 6.5}, {"epoch": 2, "loss": 9.0, "absolute_train": 80, "3d_valid": 49}])
+    for path in (run.path, run.table):
+        read = read_result(path, "x")
+        assert (read.seed, read.settings) == (7, {"amp": "off"})
+        assert read.curves == {"heatmap_loss": {1: 6.5}, "loss": {2: 9}, "absolute_train": {2: 80}, "3d_valid": {2: 49}}
+        assert labels_of([path]) == ["title@now"]
     with pytest.raises(DataError, match="not of a ContextPose run"):
         read_result(tmp_path, "x")
 
@@ -149,6 +156,25 @@ def test_a_group_is_drawn_as_its_mean_and_range_over_the_epochs_that_all_have(fi
     band = axes.collections[0].get_paths()[0].vertices
     assert {tuple(point) for point in band.tolist()} == {(1, 5), (1, 9), (2, 3), (2, 8)}
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["s (3 seeds)"]
+
+
+def test_runs_of_different_networks_share_a_picture_with_a_legend_of_all(figures, tmp_path):
+    lifter = TrainingCurves("lifter", tmp_path / "a", {"3d_train": {1: 90}, "3d_valid": {1: 80}})
+    volume = TrainingCurves("volume", tmp_path / "b", {"loss": {1: 9}, "3d_valid": {1: 50}})
+    list(result_plots.draw_results([lifter, volume], tmp_path))
+    figure = figures["training_curves.png"]
+    assert [axes.get_ylabel().replace("\n", " ") for axes in figure.axes] == [
+        "training loss (no unit)", "training loss (mm)", "validation MPJPE (mm)"]
+    (legend,) = figure.legends
+    drawn = {line.get_label(): line.get_color() for line in figure.axes[-1].lines}
+    assert {text.get_text(): line.get_color() for text, line in zip(legend.texts, legend.get_lines(), strict=True)} == drawn
+    assert list(drawn) == ["lifter", "volume"]
+
+
+def test_runs_without_a_common_epoch_are_not_one_curve(tmp_path):
+    runs = [run_of("s", [5], path=tmp_path / "a", first=first) for first in (1, 2)]
+    with pytest.raises(DataError, match="no epoch in common"):
+        groups_of(runs)
 
 
 def test_bars_are_as_high_as_the_errors_and_totals_come_last(figures, tmp_path):
