@@ -31,8 +31,8 @@ ROOT_PATHS = {"ground truth": "the root joint's path is that of the ground truth
               "predicted": "the root joint's path is predicted",
               "in place": "the root joint's path is not known: the person stays in place",
               "origin": "the root joint is the origin in every frame"}
-SOURCE_KEYS = ("checkpoint", "checkpoint_sha256", "command", "dataset", "subject", "action", "camera", "video",
-               "smoothing")
+SOURCE_KEYS = ("checkpoint", "checkpoint_sha256", "refinement", "refinement_sha256", "command", "dataset", "subject",
+               "action", "camera", "video", "smoothing")
 FRAMES_OF = ("joints", "times", "joints_camera", "ground_truth", "keypoints_2d")  # what has a row per frame
 NOT_POSES = "is no file of predicted poses; give one that --viz-export, --export or --predict wrote"
 SLOWEST, FASTEST = 1e-15, 1e15  # frames per second: times that any number can hold
@@ -144,11 +144,16 @@ def _float32(values):
         return np.asarray(values).astype(np.float32)
 
 
-def make_source(checkpoint=None, **known):
-    """What is known of where poses come from, {key of SOURCE_KEYS: text}; checkpoint: a path, whose hash is taken."""
+def make_source(checkpoint=None, refinement=None, **known):
+    """What is known of where poses come from, {key of SOURCE_KEYS: text}.
+
+    checkpoint, refinement: paths of the network's weights, and of those that refine what it predicts where they lie in
+    a file of their own; their hashes are taken.
+    """
     source = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}
-    if checkpoint is not None:
-        source |= {"checkpoint": str(checkpoint), "checkpoint_sha256": _sha256(checkpoint)}
+    for name, path in (("checkpoint", checkpoint), ("refinement", refinement)):
+        if path is not None:
+            source |= {name: str(path), f"{name}_sha256": _sha256(path)}
     source |= {name: value for name, value in known.items() if value is not None}
     unknown = set(source) - set(SOURCE_KEYS)
     if unknown:

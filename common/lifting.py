@@ -75,7 +75,7 @@ class LiftingData:
         return sequence_errors(prediction, sequence.target(), self.mm_per_unit)
 
     def report(self, args, sequences, errors, weights):
-        """Print the errors of the sequences, and write them as JSON; of `weights`, a file, nothing is told."""
+        """Print the errors of the sequences, and write them as JSON; of `weights`, files, nothing is told."""
         if args.last_chunk_only:
             kept = {id(sequence) for sequence in last_chunks(sequences)}
             errors = [error for sequence, error in zip(sequences, errors, strict=True) if id(sequence) in kept]
@@ -236,11 +236,11 @@ def train(args, data, model, processes, say=print):
     run_state.run()
     if not args.test:
         return
-    weights = None
+    weights = []
     if run_state.best_weights is not None:
-        weights = files.best()[0]
+        weights = files.best()
         by = "training loss" if args.no_eval else "validation MPJPE"
-        paths = " and ".join(map(str, files.best()))
+        paths = " and ".join(map(str, weights))
         say(f"Evaluating {paths}, the best epoch by {by} ({run_state.best:.1f} mm)")
         model.load_state_dict(run_state.best_weights)
     evaluate(args, data, model, test_sequences, processes, weights, say)
@@ -282,7 +282,7 @@ def _evaluate_only(args, data, model, processes, say):
     files = data.files(args)
     path = files.find(args.evaluate, model)
     say(f"Loading checkpoint {path}")
-    files.load(model, path)
+    weights = files.load(model, path)
     if args.compile:
         model.compile()
     if args.render:
@@ -294,11 +294,11 @@ def _evaluate_only(args, data, model, processes, say):
         return
     sequences = data.test_sequences(args)
     _say_test_frames(sequences, say)
-    evaluate(args, data, model, sequences, processes, path, say)
+    evaluate(args, data, model, sequences, processes, weights, say)
 
 
 def evaluate(args, data, model, sequences, processes, weights, say=print):
-    """Predict `sequences` and report their errors; weights: the file that the network's are in, or None."""
+    """Predict `sequences` and report their errors; weights: the files that the network's are in."""
     say("Evaluating...")
     flip = data.flip() if args.test_time_augmentation else None
     with StopSignals() as stop:

@@ -61,7 +61,7 @@ class Mpi3dhpData:
         return prediction
 
     def report(self, args, sequences, predictions, weights):
-        """Print the tables, and write all that there is into the folder of the results; weights: their file or None."""
+        """Print the tables, and write all that there is into the folder of the results; weights: their files."""
         print("Test time augmentation:", args.test_time_augmentation)
         _report(args, sequences, list(map(_scored, sequences, predictions)), weights)
 
@@ -71,14 +71,14 @@ def _scored(sequence, prediction):
     return ScoredSequence(sequence.subject, prediction, sequence.target(), activity)
 
 
-def _report(args, sequences, scored, weights=None):
+def _report(args, sequences, scored, weights=()):
     """Tables, plots, `inference_data.mat` and a results file per sequence; scored: its `ScoredSequence`."""
     folder = Path(args.results or args.checkpoint)
     report(scored, folder, args.json)
     folder /= PREDICTIONS
     for name in set(TEST_SEQUENCES) - {sequence.subject for sequence in sequences}:
         (folder / f"{name}.npz").unlink(missing_ok=True)  # of an earlier evaluation
-    source = make_source(weights, dataset=args.dataset)
+    source = make_source(*weights, dataset=args.dataset)
     for sequence, poses in zip(sequences, scored, strict=True):
         write_prediction(folder / f"{sequence.subject}.npz",
                          _prediction(sequence, poses, args.downsample, source | {"subject": sequence.subject}))
@@ -146,17 +146,22 @@ class Mpi3dhpFiles(RunFiles):
             checkpoint.save(path, part)
 
     def load(self, model, path):
-        """The weights in `path`; with --refine also those of the refinement, in the same file or in one beside it."""
+        """The weights in `path`; with --refine also those of the refinement, in the same file or in one beside it.
+
+        Returns the files: of the lifter and, if it has one of its own, of the refinement.
+        """
         state = checkpoint.load(path)
         if self.refine and any(name.startswith(REFINEMENT) for name in checkpoint.model_state(state, path)):
             checkpoint.load_into(model, state, path)
-            return
+            return [path]
         self._load_lifter(model, path)
-        if self.refine:
-            beside = path.with_name(path.name.removeprefix("no_").replace("_refined.pth", ".pth"))
-            if beside == path or not beside.is_file():
-                beside = self._unnamed(model.refinement, "refine", [f"refine_{self.size}.pth"])
-            checkpoint.load_into(model.refinement, checkpoint.load(beside), beside)
+        if not self.refine:
+            return [path]
+        beside = path.with_name(path.name.removeprefix("no_").replace("_refined.pth", ".pth"))
+        if beside == path or not beside.is_file():
+            beside = self._unnamed(model.refinement, "refine", [f"refine_{self.size}.pth"])
+        checkpoint.load_into(model.refinement, checkpoint.load(beside), beside)
+        return [path, beside]
 
     def _load_lifter(self, model, path):
         self._check_frames(path)

@@ -10,7 +10,11 @@ GREY = "#444444"  # of numbers beside what is drawn
 FORMATS = ("png", "svg", "pdf")
 STYLE = {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.4,
          "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False}
-CURVES = {"3d_train": "training loss", "3d_eval": "training set", "3d_valid": "validation"}  # of a training's table
+CURVES = {"3d_train": "training loss", "3d_eval": "training set", "3d_valid": "validation"}  # of GLA-GCN's table
+# What is drawn of the tables of trainings, by column, and how its axis is called.
+CURVE_AXES = {"heatmap_loss": "training loss\nof the heatmaps\n(no unit)", "loss": "training loss\n(no unit)",
+              "absolute_train": "training\nabsolute MPJPE\n(mm)", "3d_train": "training loss\n(mm)",
+              "3d_eval": "training set\nMPJPE (mm)", "3d_valid": "validation\nMPJPE (mm)"}
 
 
 def new_figure(size, panels=1, dpi=120, text=10):
@@ -37,6 +41,11 @@ def save_figure(figure, path):
 def line_style(number):
     """How the line of this number looks: colours repeat after eight, neighbours differ in dashes, too."""
     return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
+
+
+def outlined():
+    """The path effects of a thin line that is seen on bars of any colour."""
+    return [require("matplotlib.patheffects", "matplotlib").withStroke(linewidth=1.7, foreground="white")]
 
 
 def log_scale(axis):

@@ -6,6 +6,7 @@ Errors are the JSON files of run_s-agcn.py, main_sagcn_gpus_individual_fc_3dhp.p
 that `common.export` describes; curves are the table of a GLA-GCN run and the folder of a ContextPose run.
 """
 import csv
+import itertools
 import json
 import math
 import os
@@ -19,10 +20,12 @@ from common.evaluation import METRICS
 from common.export import FORMAT, Prediction, read_prediction
 from common.keypoints import MPI_INF_3DHP_17
 from common.loss import AUC_THRESHOLDS_MM, PCK_JOINTS, align, joint_errors, share_below
-from common.plots import CURVES
+from common.plots import CURVE_AXES
+from common.training_log import CONTEXTPOSE_TABLE, settings_of
 from common.utils import DataError, UsageError
 
 RATES = ("pck", "auc")
+TORCH_FILE = b"data.pkl"  # the first name in the archive of a checkpoint
 SEED = re.compile(r"seed[-_ =]?\d+", re.IGNORECASE)
 # What ContextPose calls the errors, in mm.
 OTHER_NAMES = {"mpjpe_mm": "mpjpe", "p_mpjpe_mm": "p_mpjpe"}
@@ -79,7 +82,7 @@ class PoseErrors:
 
 @dataclass
 class TrainingCurves:
-    """The errors of one run over its epochs: {column of `CURVES`: {epoch: mm}}.
+    """The losses and errors of one run over its epochs: {key of `CURVE_AXES`: {epoch: value}}.
 
     seed, settings: what the run's files say of them, else None; settings are those without the seed.
     """
@@ -92,22 +95,29 @@ class TrainingCurves:
 
 
 def labels_of(paths):
-    """A name for each path: its stem; where two are alike, the nearest folder whose name tells them all apart."""
+    """A name for each path: its stem; those of one stem have the nearest folder whose name tells them apart."""
     paths = [Path(path).absolute() for path in paths]
+    paths = [path.parent if path.name == CONTEXTPOSE_TABLE else path for path in paths]
     stems = [re.sub(r"_log$", "", path.name if path.is_dir() else path.stem) for path in paths]
-    depth = max(len(path.parts) for path in paths)
-    for above in range(depth):
-        names = stems if not above else [path.parts[-1 - above] if above < len(path.parts) else "" for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]
+    names = list(stems)
+    for stem in {stem for stem in stems if stems.count(stem) > 1}:
+        alike = [i for i, other in enumerate(stems) if other == stem]
+        folders = itertools.zip_longest(*[reversed(paths[i].parts[:-1]) for i in alike], fillvalue="")
+        apart = next((found for found in folders if len(set(found)) == len(found)), [str(paths[i]) for i in alike])
+        for i, name in zip(alike, apart, strict=True):
+            names[i] = name
+    return names if len(set(names)) == len(names) else list(map(str, paths))
 
 
 def read_results(paths, labels=None):
     """The results in files and folders; labels: their names joined by commas, or None for those of the files.
 
-    Raises DataError as `read_result` does, UsageError for labels that are not as many, or alike where they may not be.
+    Raises DataError as `read_result` does, UsageError for a path given twice and labels that are not as many as the
+    paths, or alike where they may not be.
     """
+    twice = next((path for i, path in enumerate(paths) if path in paths[:i]), None)
+    if twice is not None:
+        raise UsageError(f"{twice}: is given twice")
     names = labels_of(paths) if labels is None else [label.strip() for label in labels.split(",")]
     if len(names) != len(paths) or not all(names):
         raise UsageError(f"--labels: {len(list(filter(None, names)))} names for {len(paths)} files; give one for each")
@@ -130,10 +140,10 @@ def read_result(path, label):
         return _contextpose_run(path, label)
     try:
         with open(path, "rb") as file:
-            start = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")
+            start = file.read(512).lstrip(b"\xef\xbb\xbf \r\n\t")
     except OSError as error:
-        raise DataError(f"{path}: could not be read ({error.strerror or error})") from None
-    if start.startswith(b"PK"):
+        raise DataError(f"{path}: could not be read ({error.strerror or error}); check the path") from None
+    if start.startswith(b"PK") and TORCH_FILE not in start:
         return PoseErrors(label, read_prediction(path))
     if start.startswith(b"{"):
         content = _json(path)
@@ -185,7 +195,7 @@ def _tables(path, content):
 def _contextpose_tables(content):
     average = {"mpjpe_mm": content["action_average_mpjpe_mm"]}
     tables = {"action": content["per_action"] | {"average": average}}
-    tables["joint"] = {name: {"mpjpe": error} for name, error in content["per_joint"].items()}
+    tables["joint"] = {name: {"mpjpe": error} for name, error in content["per_joint"].items()} | {"all": content}
     return tables | {f"action of {subject}": entry["per_action"] | {"all": entry}
                      for subject, entry in content["per_subject"].items()}
 
@@ -206,36 +216,31 @@ def _numbers(entry):
 
 
 def _training_table(path, label):
-    """The `<stem>_log.csv` of a GLA-GCN run, with the `<stem>_settings.json` beside it, if it is there."""
+    """The `<stem>_log.csv` of a run, with the `<stem>_settings.json` beside it, if it is there."""
     curves = {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
-                for name in CURVES:
+                for name in CURVE_AXES:
                     if row.get(name):
                         curves.setdefault(name, {})[int(row["epoch"])] = float(row[name])
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path}: is no table of a training, or a damaged one ({error})") from None
-    settings_path = path.with_name(re.sub(r"_log$", "_settings.json", path.stem))
-    settings = _json(settings_path) if path.stem.endswith("_log") and settings_path.is_file() else {}
+    settings = _json(settings_of(path)) if path.stem.endswith("_log") and settings_of(path).is_file() else {}
     return _checked(path, TrainingCurves(label, path, curves, settings.pop("seed", None), settings or None))
 
 
 def _contextpose_run(folder, label):
-    """The errors in the metric.json of every checkpoint that a ContextPose run keeps."""
+    """The table of a ContextPose run, or without one the errors beside every checkpoint that it keeps."""
     from common.contextpose import runs
 
     if not runs.is_run(folder):
-        raise DataError(f"{folder}: is a folder, but not of a ContextPose run; give its files")
-    run, seeds = runs.RunFolder(folder), set()
-    errors = run.errors()
-    for epoch in errors:
-        of = _json(run.checkpoint(epoch) / runs.METRICS).get("of")
-        seeds.add(of.get("seed") if isinstance(of, dict) else None)
-    curves = {"3d_valid": {epoch + 1: error for epoch, error in errors.items()}}
-    settings = {name: value for name, value in (run.settings() or {}).items() if name != "logdir"}  # changes no result
-    return _checked(folder, TrainingCurves(label, folder, curves, seeds.pop() if len(seeds) == 1 else None,
-                                           settings or None))
+        raise DataError(f"{folder}: is a folder, but not of a ContextPose run; give one, or files")
+    run = runs.RunFolder(folder)
+    if run.table.is_file():
+        return _training_table(run.table, label)
+    curves = {"3d_valid": {epoch + 1: error for epoch, error in run.errors().items()}}
+    return _checked(folder, TrainingCurves(label, folder, curves))
 
 
 def _checked(path, run):
@@ -256,7 +261,8 @@ def groups_of(runs):
     """The runs that differ in the seed only, together: {label: [TrainingCurves]}, in order of appearance.
 
     Runs of one label were put together by the user. Others are, whose files say the same settings and different
-    seeds, or, where they say none, whose paths differ in the number after "seed" only.
+    seeds, or, where they say none, whose paths differ in the number after "seed" only. Raises DataError for runs of
+    one group that have no epoch in common.
     """
     labels = [run.label for run in runs]
     found = {}
@@ -275,6 +281,10 @@ def groups_of(runs):
         for members in [group] if typed or len(set(seeds)) == len(seeds) else [[run] for run in group]:
             name = _common_name(members)
             groups[members[0].label if name in groups else name] = members
+    for members in groups.values():
+        if not any(set.intersection(*[set(run.curves.get(name, ())) for run in members]) for name in CURVE_AXES):
+            raise DataError(f"{members[-1].path}: has no epoch in common with {members[0].path}, with which it would "
+                            "be one curve; give each a name of its own by --labels")
     return groups
 
 

@@ -11,12 +11,24 @@ from pathlib import Path
 import numpy as np
 
 from common.loss import AUC_THRESHOLDS_MM
-from common.plots import COLORS, CURVES, GREY, line_style, log_scale, new_figure, save_figure, whole_epochs
+from common.plots import (
+    COLORS,
+    CURVE_AXES,
+    GREY,
+    line_style,
+    log_scale,
+    new_figure,
+    outlined,
+    save_figure,
+    whole_epochs,
+)
 from common.result_files import ErrorTables, PoseErrors, TrainingCurves, groups_of
 
 ONE_COLUMN, TWO_COLUMNS, DPI = 3.5, 7.2, 250  # inches, pixels an inch
+PCK_HEIGHT = 3  # inches
 TEXT = 8  # points
 LETTER, LINE = 0.062, 0.16  # inches that a letter and a line of this size take, about
+BESIDE = 0.55  # inches that an axis takes for its name and numbers
 AXES = {"mpjpe": "MPJPE (mm)", "p_mpjpe": "P-MPJPE (mm)", "n_mpjpe": "N-MPJPE (mm)", "mpjve": "MPJVE (mm/frame)",
         "pck": "PCK at 150 mm (%)", "auc": "AUC (%)"}
 USUAL = ("mpjpe", "p_mpjpe", "pck", "auc")  # the metrics that are drawn where no others are asked for
@@ -24,6 +36,7 @@ SAMPLE = 0.6  # inches that a line takes beside its name in a legend
 TOTALS = ("average", "all", "mean")  # rows that stand apart
 LONGEST = 24  # letters of a name on an axis
 NUMBERS = TEXT - 1, TEXT - 2  # points of the numbers on bars, where these are wide enough for them
+MEANS = 3  # methods whose means are lines; of more, these would hide the curves
 HATCHES = ("", "///", "...", "xxx")
 QUARTILES = (25, 75)
 
@@ -93,13 +106,13 @@ def draw_bars(path, title, methods, metrics, spreads=None):
     size = next((size for size in NUMBERS if 5 * LETTER * size / TEXT < 0.6 * width / bars), None)
     names = [_short(row.replace("_", " ")) for row in rows]
     longest = max(map(len, names)) * LETTER
-    turned = longest > 0.8 * width / len(rows)
+    turned = longest + 2 * LETTER > (width - BESIDE) / (_places(rows)[-1] + 1)
     below = 0.65 * longest if turned else 0.2
     figure, panels = _figure((width, 0.7 + below + 1.35 * len(metrics)), len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
         _fill(axes, rows, methods, metric, spreads, size)
     _name(panels[-1], rows, names, turned)
-    _finish(figure, panels[0], path, title, methods, spreads and "line: middle half of the frames")
+    _finish(figure, panels, path, title, methods, spreads and "line: middle half of the frames")
     return True
 
 
@@ -116,10 +129,12 @@ def _fill(axes, rows, methods, metric, spreads, size):
         shown = [j for j, row in enumerate(rows) if metric in table.get(row, {})]
         values = [table[rows[j]][metric] for j in shown]
         ranges = [spreads[label][rows[j]][metric] if spreads else (0, 0) for j in shown]
+        if not shown:
+            continue  # no bars have no colour in a legend
         axes.bar(place[shown], values, width * 0.92, label=label, color=COLORS[i % len(COLORS)],
                  hatch=HATCHES[i // len(COLORS) % len(HATCHES)])
         if spreads:
-            axes.vlines(place[shown], *zip(*ranges, strict=True), color=GREY, linewidth=0.9)
+            axes.vlines(place[shown], *zip(*ranges, strict=True), color=GREY, linewidth=0.9, path_effects=outlined())
         for x, value, (_, high) in zip(place[shown], values, ranges, strict=True) if size else ():
             axes.annotate(f"{value:.1f}", (x, max(value, high)), (0, 1.5), textcoords="offset points", fontsize=size,
                           color=GREY, ha="center", va="bottom")
@@ -155,23 +170,24 @@ def draw_joints(path, poses, metrics):
 
 
 def draw_over_time(path, poses):
-    """The MPJPE of every frame over the seconds, and its mean over the frames as a thin line."""
+    """The MPJPE of every frame over the seconds, and of a few methods its mean over the frames as a thin line."""
     figure, (axes,) = _figure((TWO_COLUMNS, 2.4))
     labels = []
     for i, result in enumerate(poses):
         errors = result.prediction.errors_mm().mean(1)  # (T,)
         labels.append(f"{result.label}, mean {errors.mean():.1f} mm")
         _line(axes, result.prediction.seconds(), errors, i, labels[-1])
-        axes.axhline(errors.mean(), linewidth=0.7, **line_style(i))
+        if len(poses) <= MEANS:
+            axes.axhline(errors.mean(), linewidth=0.7, **line_style(i))
     axes.set(xlabel="time (s)", ylabel="MPJPE (mm)", ylim=(0, None))
     axes.margins(x=0)
-    _finish(figure, axes, path, f"error over time, {_sequence(poses)}", labels, always=True)
+    _finish(figure, [axes], path, f"error over time, {_sequence(poses)}", labels, always=True)
     return True
 
 
 def draw_pck(path, poses):
     """PCK over the threshold, with the AUC and what joints are counted in the legend."""
-    figure, (axes,) = _figure((ONE_COLUMN, 3))
+    figure, (axes,) = _figure((ONE_COLUMN, PCK_HEIGHT))
     thresholds = np.arange(AUC_THRESHOLDS_MM[0], AUC_THRESHOLDS_MM[-1] + 1)  # mm
     counts = [(len(joints), ", ".join(map(_short, left_out)).replace("_", " "))
               for joints, left_out in (result.counted() for result in poses)]
@@ -181,10 +197,11 @@ def draw_pck(path, poses):
         curve, auc = result.pck(thresholds)
         labels.append(f"{result.label}, AUC {auc:.1f} %" + ("" if alike else f", {joints} joints: without {left_out}"))
         _line(axes, thresholds, curve, i, labels[-1], 1.5)
+    of = f" of {counts[0][0]} joints, without {counts[0][1]}" if alike else ""
     axes.set(xlabel="threshold (mm)", xlim=(0, thresholds[-1]), ylim=(0, 101),
              xticks=np.arange(0, thresholds[-1] + 1, 25), yticks=np.arange(0, 101, 20),
-             ylabel=f"PCK (%) of {counts[0][0]} joints, without {counts[0][1]}" if alike else "PCK (%)")
-    _finish(figure, axes, path, f"PCK, {_sequence(poses)}", labels, always=True)
+             ylabel=textwrap.fill(f"PCK (%){of}", int(0.6 * PCK_HEIGHT / LETTER)))
+    _finish(figure, [axes], path, f"PCK, {_sequence(poses)}", labels, always=True)
     return True
 
 
@@ -198,13 +215,13 @@ def draw_bones(path, poses):
         _line(axes, result.prediction.seconds(), deviation, i, labels[-1])
     axes.set(xlabel="time (s)", ylabel="deviation of bone lengths\nfrom their medians (mm)", ylim=(0, None))
     axes.margins(x=0)
-    _finish(figure, axes, path, f"bone lengths over time, {_sequence(poses)}", labels, always=True)
+    _finish(figure, [axes], path, f"bone lengths over time, {_sequence(poses)}", labels, always=True)
     return True
 
 
 def draw_training(path, groups):
     """The curves of {label: [TrainingCurves]}, a panel for each column: a group's mean, and its range as a band."""
-    columns = [name for name in CURVES if any(name in run.curves for runs in groups.values() for run in runs)]
+    columns = [name for name in CURVE_AXES if any(name in run.curves for runs in groups.values() for run in runs)]
     width = ONE_COLUMN if len(groups) == 1 else TWO_COLUMNS * 0.7
     figure, panels = _figure((width, 0.8 + 1.6 * len(columns)), len(columns))
     labels, several = [], False
@@ -216,9 +233,9 @@ def draw_training(path, groups):
             _curve(axes, [run.curves[name] for run in runs if name in run.curves], i, labels[-1])
     for axes, name in zip(panels, columns, strict=True):
         log_scale(axes)
-        axes.set_ylabel(f"{CURVES[name]}\nMPJPE (mm)" if name != "3d_train" else f"{CURVES[name]} (mm)")
+        axes.set_ylabel(CURVE_AXES[name])
     whole_epochs(panels[-1])
-    _finish(figure, panels[0], path, "training", labels, "line: mean, band: lowest to highest" if several else None,
+    _finish(figure, panels, path, "training", labels, "line: mean, band: lowest to highest" if several else None,
             always=True)
 
 
@@ -258,8 +275,8 @@ def _figure(size, panels=1):
     return figure, axes if panels > 1 else [axes]
 
 
-def _finish(figure, top, path, title, labels, note=None, always=False):
-    """Set the title and, where there is more than one label, the legend beneath; then write."""
+def _finish(figure, panels, path, title, labels, note=None, always=False):
+    """Set the title and, where there is more than one label, the legend of all panels beneath; then write."""
     title = title[0].upper() + title[1:]
     labels = list(labels)
     if len(labels) == 1 and not always:
@@ -268,12 +285,18 @@ def _finish(figure, top, path, title, labels, note=None, always=False):
     title = "\n".join([textwrap.fill(title, letters), *([f"({note})"] if note else [])])
     figure.suptitle(title, x=0.01, ha="left", fontsize=TEXT)
     if len(labels) > 1 or always:
-        handles, labels = top.get_legend_handles_labels()
-        labels = [textwrap.fill(label, letters) for label in labels]
-        widest = max(map(len, "\n".join(labels).split("\n"))) * LETTER + SAMPLE
-        columns = max(1, min(len(labels), int(figure.get_figwidth() / widest)))
-        lines = -(-len(labels) // columns) * max(label.count("\n") + 1 for label in labels)
+        found = {}
+        for axes in panels:
+            found = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True)) | found
+        for label in labels:
+            if label not in found:
+                print(f"INFO: {path}: {label} has nothing that is drawn there")
+        drawn = [label for label in labels if label in found]
+        texts = [textwrap.fill(label, letters) for label in drawn]
+        widest = max(map(len, "\n".join(texts).split("\n"))) * LETTER + SAMPLE
+        columns = max(1, min(len(texts), int(figure.get_figwidth() / widest)))
+        lines = -(-len(texts) // columns) * max(text.count("\n") + 1 for text in texts)
         figure.set_figheight(figure.get_figheight() + LINE * (lines - 1))
-        figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize=TEXT, handlelength=2.4,
-                      ncols=columns)
+        figure.legend([found[label] for label in drawn], texts, loc="outside lower center", frameon=False,
+                      fontsize=TEXT, handlelength=2.4, ncols=columns)
     save_figure(figure, path)

@@ -52,8 +52,9 @@ class RunFiles:
             yield from self.folder.glob(f".{stem}.*.tmp.*")
 
     def load(self, model, path):
-        """Load the weights in `path`. Raises CheckpointError."""
+        """Load the weights in `path`; returns the files that they came from. Raises CheckpointError."""
         checkpoint.load_into(model, checkpoint.load(path), path)
+        return [path]
 
     def load_start(self, args, model, say):
         """Load the weights that a training starts from, where the arguments name any."""

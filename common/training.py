@@ -11,7 +11,7 @@ from common.engine import EpochProgress, StopSignals, predict_each, train_one_ep
 from common.loss import joint_errors, mpjpe
 from common.plots import CURVES
 from common.ranger import Ranger, load_released_state
-from common.training_log import COLUMNS, TrainingLog
+from common.training_log import COLUMNS, TrainingLog, rows_of
 from common.utils import CheckpointError, Interrupted
 
 FINAL_LEARNING_RATE = 1e-5
@@ -189,7 +189,7 @@ class TrainingRun:
             if ours is not None and not self.files.hold(ours):  # resumed in another folder than the run began in
                 self.files.save_best({"epoch": self.epoch, "model_pos": ours})
             # The table, too: a kill may have come between the last state and its line there.
-            self.log.begin(self._settings() | {"architecture": checkpoint.architecture(self.model)}, self.history)
+            self.log.table.begin(self._settings() | {"architecture": checkpoint.architecture(self.model)}, self.history)
         self._save(self.files.last)  # a kill in the first epoch goes back to it
 
     def _state(self, processes, with_best):
@@ -254,8 +254,7 @@ class TrainingRun:
             self.continued = bool(suite)
             self._resume_optimizer(state["optimizer"], suite)
             self.generator.set_random_state(state["random_state"])
-            self.history = [{name: float(row[name]) for name in COLUMNS if name in row} | {"epoch": int(row["epoch"])}
-                            for row in suite.get("history", [])]
+            self.history = rows_of(suite.get("history", []), COLUMNS)
             self._seconds = float(suite.get("seconds", 0))
             self._resume_best(suite, state)
             settings = dict(suite.get("settings", {}))

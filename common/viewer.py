@@ -35,7 +35,8 @@ VIDEO_KBPS, LOWEST_KBPS = 1500, 80
 VIDEO_LIMIT = 40e6  # bytes: more makes pages that phones do not open
 ALIKE = 0.02  # rates and shapes of pictures that differ by a smaller share are the same, for numbers are rounded
 LEVEL = (-0.1, 0.25)  # metres: a lowest joint at this height of a world stands on the floor z = 0
-SOURCE_LABELS = {"checkpoint": "Checkpoint", "checkpoint_sha256": "SHA-256", "command": "Command", "dataset": "Dataset",
+SOURCE_LABELS = {"checkpoint": "Checkpoint", "checkpoint_sha256": "SHA-256", "refinement": "Refinement",
+                 "refinement_sha256": "SHA-256 of the refinement", "command": "Command", "dataset": "Dataset",
                  "subject": "Subject", "action": "Action", "camera": "Camera", "video": "Video",
                  "smoothing": "Smoothing"}
 

@@ -1,5 +1,6 @@
 """MPI-INF-3DHP from raw files to tables: the script as a process, one or several, killed and started again."""
 import functools
+import hashlib
 import json
 import os
 import signal
@@ -192,6 +193,15 @@ def test_the_refinement_is_trained_kept_apart_evaluated_and_reloaded(whole_run, 
     last = run_script(*command(data, tmp_path / "a", "--refine", "--evaluate", "3dhp_4_27_refine_last.bin",
                                "--results", tmp_path / "e"))
     assert last.status == 0, last.err
+    # Their results files tell all weights that they are of.
+    both = {"checkpoint": lifter, "refinement": "refine_4_27.pth"}
+    for results, parts in {"a": both, "b": both, "c": {"checkpoint": lifter},
+                           "e": {"checkpoint": "3dhp_4_27_refine_last.bin"}}.items():
+        source = read_prediction(next((tmp_path / results / "predictions").iterdir())).source
+        assert {key: value for key, value in source.items() if key.startswith(("checkpoint", "refinement"))} == {
+            **{part: str(tmp_path / "a" / name) for part, name in parts.items()},
+            **{f"{part}_sha256": hashlib.sha256((tmp_path / "a" / name).read_bytes()).hexdigest()
+               for part, name in parts.items()}}
 
 
 def test_files_as_downloaded_load_and_their_activity_tables_are_skipped(whole_run, data, tmp_path):

@@ -1,6 +1,7 @@
 """run_contextpose.py's training: what a step does and does not, and that a run goes on exactly where it stopped."""
 import collections
 import copy
+import csv
 import json
 import math
 import os
@@ -48,12 +49,18 @@ def make_trainer(tiny_contextpose, tmp_path, monkeypatch):
         loaders = [Loader(Human36MViews(config, split), 0, processes.device) for split in ("train", "val")]
         folder = RunFolder(tmp_path / run)
         return Trainer(config, folder, model, *loaders, processes,
-                       types.SimpleNamespace(seed=seed, amp="off", keep=None))
+                       types.SimpleNamespace(seed=seed, amp="off", sync_bn=False, keep=None))
     return make
 
 
 def weights(trainer):
     return copy.deepcopy(trainer.model.state_dict())
+
+
+def logged(trainer, but=()):
+    """The rows of a run's table, without the columns `but`."""
+    with open(trainer.run.table, newline="") as file:
+        return [{name: value for name, value in row.items() if name not in but} for row in csv.DictReader(file)]
 
 
 def assert_same(first, second):
@@ -88,7 +95,10 @@ def test_a_run_stopped_within_an_epoch_and_gone_on_with_ends_with_the_same_weigh
     resumed.train()
     assert_same(weights(whole), weights(resumed))
     states = [checkpoint.load(trainer.run.newest() / "optimizer.pth") for trainer in (whole, resumed)]
+    assert all(row.pop("time") > 0 for state in states for row in state["suite"]["history"])
     assert states[0]["suite"] == states[1]["suite"]
+    assert [row["epoch"] for row in logged(resumed)] == ["1", "2"]
+    assert logged(resumed, ("time",)) == logged(whole, ("time",))
     moments = [state["optimizer_3d"]["state"][0]["exp_avg_sq"] for state in states]
     assert torch.equal(*moments)
 
@@ -101,8 +111,52 @@ def test_a_checkpoint_that_was_not_validated_is_validated_when_the_run_goes_on(m
     metrics.unlink()
     again = make_trainer(train__n_epochs=1)
     again.resume(trainer.run.newest())
+    log = logged(trainer)
+    trainer.run.table.unlink()
     again.train()
     assert json.loads(metrics.read_text()) == before
+    assert logged(again) == log
+    # Killed later, between the errors' file and the table, the run has its line all the same.
+    trainer.run.table.unlink()
+    later = make_trainer(train__n_epochs=1)
+    later.resume(trainer.run.newest())
+    later.train()
+    assert logged(later) == log
+
+
+def test_the_table_tells_what_was_minimised_and_measured(make_trainer):
+    trainer = make_trainer(train__n_epochs=2, train__backbone_epochs=1, train__backbone_batch_size=1,
+                           train__volume_net_lr_step=[1])
+    sums = []
+    trainer._step, step = lambda batch: sums.append((step(batch), len(batch.keys))) or sums[-1][0], trainer._step
+    trainer.train()
+    first, second = logged(trainer)
+    batches = len(trainer.loader.dataset)
+
+    def mean(name, part):
+        return sum(losses[name] * count for losses, count in part) / sum(count for _, count in part)
+
+    assert float(first["heatmap_loss"]) == pytest.approx(mean("loss", sums[:batches]))
+    assert float(first["heatmap_px"]) == pytest.approx(mean("joint_px", sums[:batches]))
+    assert float(second["loss"]) == pytest.approx(mean("loss", sums[batches:]))
+    assert float(second["absolute_train"]) == pytest.approx(mean("joint_l2_mm", sums[batches:]))
+    metrics = json.loads((trainer.run.checkpoint(1) / "metric.json").read_text())
+    assert (float(second["3d_valid"]), float(second["absolute_valid"])) == (
+        metrics["mpjpe_mm"], metrics["absolute_mpjpe_mm"])
+    assert (float(second["lr_backbone"]), float(second["lr"])) == (1e-4, 5e-4)
+    assert [name for name, value in first.items() if not value] == [
+        "loss", "absolute_train", "3d_valid", "absolute_valid"]
+    assert [name for name, value in second.items() if not value] == ["heatmap_loss", "heatmap_px"]
+    settings = json.loads((trainer.run.path / "training_settings.json").read_text())
+    assert (settings["seed"], settings["processes"], settings["train"]["backbone_epochs"]) == (1, 1, 1)
+    assert "logdir" not in settings
+
+
+def test_another_process_than_the_first_writes_no_table(make_trainer, monkeypatch):
+    trainer = make_trainer(train__n_epochs=1, train__n_iters_per_epoch=1)
+    monkeypatch.setattr(Processes, "is_main", False)
+    trainer.train()
+    assert not trainer.run.path.exists() and trainer.log.rows[0]["loss"] > 0
 
 
 def test_a_batch_whose_loss_is_not_finite_changes_nothing_and_is_announced(make_trainer, capsys):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from common import checkpoint
 from common.folders import atomic_folder, remove_leftovers
+from common.training_log import CONTEXTPOSE_TABLE
 from common.utils import CheckpointError, WriteError, atomic_path, require
 
 WEIGHTS, STATE, METRICS = "weights.pth", "optimizer.pth", "metric.json"
@@ -26,6 +27,11 @@ class RunFolder:
 
     def __init__(self, path):
         self.path = Path(path)
+
+    @property
+    def table(self):
+        """The table of the epochs."""
+        return self.path / CONTEXTPOSE_TABLE
 
     def checkpoint(self, epoch):
         """The folder of the checkpoint of an epoch, counted from 0."""
@@ -47,12 +53,12 @@ class RunFolder:
             checkpoint.save(temporary / WEIGHTS, weights)
             checkpoint.save(temporary / STATE, state)
 
-    def errors(self):
-        """{epoch: error in mm} of the checkpoints that have been validated: the headline of their metric.json."""
+    def errors(self, name=HEADLINE):
+        """{epoch: error in mm} of the checkpoints that have been validated, by that name in their metric.json."""
         found = {}
         for epoch in self.epochs():
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not validated, or damaged since
-                found[epoch] = float(json.loads((self.checkpoint(epoch) / METRICS).read_text())[HEADLINE])
+                found[epoch] = float(json.loads((self.checkpoint(epoch) / METRICS).read_text())[name])
         return found
 
     def places(self):
@@ -63,7 +69,8 @@ class RunFolder:
             yield f"newest weights written to {newest / WEIGHTS}"
         if best is not None:
             yield f"best weights, {errors[best]:.1f} mm, written to {self.checkpoint(best) / WEIGHTS}"
-            yield f"errors of the epochs written to {self.path / CHECKPOINTS}/NNNN/{METRICS}"
+            yield f"all errors of an epoch written to {self.path / CHECKPOINTS}/NNNN/{METRICS}"
+        yield f"losses and errors of every epoch written to {self.table}"
         yield f"TensorBoard events written to {self.path / LOGS}"
 
     def keep(self, count):

@@ -12,6 +12,7 @@ import torch
 
 from common import checkpoint
 from common.contextpose.config import to_dict
+from common.contextpose.epoch_log import EpochLog
 from common.contextpose.evaluation import write_results
 from common.contextpose.inference import evaluate
 from common.contextpose.loss import heatmap_loss, training_loss
@@ -28,10 +29,11 @@ HEADLINES = {"mpjpe_mm": "MPJPE", "absolute_mpjpe_mm": "absolute"}
 
 
 class Sums:
-    """Losses of the samples of an epoch so far, and batches that were skipped."""
+    """Losses of the samples of an epoch so far, batches that were skipped, and seconds that it took."""
 
-    def __init__(self, batches=0, samples=0, skipped=0, losses=None):
+    def __init__(self, batches=0, samples=0, skipped=0, losses=None, seconds=0.0):
         self.batches, self.samples, self.skipped, self.losses = batches, samples, skipped, dict(losses or {})
+        self.seconds = seconds
 
     def add(self, parts, samples):
         """Count a batch: {name: its mean} of so many samples."""
@@ -51,7 +53,7 @@ class Trainer:
     """Trains `model` on `loader`'s dataset, validates every epoch, and writes the run's folder.
 
     config: common.contextpose.config.Config; run: RunFolder; loaders: `loading.Loader` for training and validation;
-    options: seed, amp, keep (checkpoints to keep, None: all).
+    options: seed, amp, sync_bn, keep (checkpoints to keep, None: all).
     """
 
     def __init__(self, config, run, model, loader, validation, processes, options):
@@ -63,7 +65,7 @@ class Trainer:
         self.schedules = [None if optimizer is None else Schedule(optimizer, *step)
                           for optimizer, step in zip(self.optimizers, steps, strict=True)]
         self.epoch, self.sums = 0, Sums()
-        self.losses = {}  # means of the last epoch
+        self.losses, self.log = {}, EpochLog(run)  # losses: means of the last epoch
         self._buffers = list(model.buffers())
         self._writer = None
         require("tensorboard", "tensorboard")  # found missing now, not after the first epoch
@@ -86,10 +88,11 @@ class Trainer:
         if self.processes.is_main:
             config = self.config
             self.run.prepare(to_dict(config), Path(config.azureroot) / config.train.limb_length_path)
+            # The table, too: a kill may have come between the last checkpoint and its line there.
+            self.log.begin(config, self.options, self.processes)
         self.processes.broadcast([*self.model.parameters(), *self.model.buffers()])
 
     def _train_epoch(self, stop):
-        started = time.monotonic()
         for schedule in filter(None, self.schedules):
             schedule.set_epoch(self.epoch)
         self.model.fix_backbone(self.config.model.backbone.fix_weights and not self.on_backbone())
@@ -106,19 +109,22 @@ class Trainer:
                              "train.volume_net_lr and train.backbone_lr, or set loss.grad_clip")
         self.processes.broadcast(self.model.buffers())  # running statistics: all evaluate the same network
         self.losses = self.sums.means(self.processes) | {"skipped": self.sums.skipped}
-        self.epoch, self.sums = self.epoch + 1, Sums()
+        self.epoch += 1
+        self.log.add(self.epoch, self.sums.seconds, self.optimizers, self.losses, self._was_on_backbone())
+        self.sums = Sums()
         self._save(self.epoch - 1)
-        self._end_epoch((time.monotonic() - started) / 60, stop)
+        self._end_epoch(stop)
 
     def _train_batches(self, stop):
         config, self.model = self.config, self.model.train()
-        plan = self._plan()
+        plan, started = self._plan(), time.monotonic() - self.sums.seconds
         bar = progress(total=len(plan), initial=self.sums.batches, desc=f"epoch {self.epoch + 1}", unit="batch")
         for batch in self.loader.epoch(plan, skip=self.sums.batches):
             if self.processes.any(stop.requested):
                 raise Interrupted
             parts = self._step(batch)
             self.sums.batches += 1
+            self.sums.seconds = time.monotonic() - started
             if parts is not None:
                 self.sums.add(parts, len(batch.keys))
                 text = " ".join(f"{name} {value:.4g}" for name, value in parts.items())
@@ -194,16 +200,19 @@ class Trainer:
 
     # ---- the end of an epoch
 
-    def _end_epoch(self, minutes, stop):
-        losses, skipped = self.losses, self.losses["skipped"]
-        only_backbone = self.epoch <= self.config.train.backbone_epochs
+    def _was_on_backbone(self):
+        """Whether the last epoch was one in which the backbone learnt alone."""
+        return self.epoch <= self.config.train.backbone_epochs
+
+    def _end_epoch(self, stop):
+        losses, skipped, only_backbone = self.losses, self.losses["skipped"], self._was_on_backbone()
         metrics = {} if only_backbone else self._validate(stop)  # the rest of the network knows nothing yet
         if self.processes.is_main:
+            self.log.write()
             errors = " ".join(f"{title} {metrics[name]:.1f}" for name, title in HEADLINES.items() if name in metrics)
-            rates = " ".join(f"{optimizer.param_groups[-1]['lr']:g}" for optimizer in filter(None, self.optimizers))
             result = (f"backbone: joints {losses['joint_px']:.1f} px off" if only_backbone else
                       f"train {losses['joint_l2_mm']:.1f} valid {errors}")
-            print(f"[{self.epoch}] time {minutes:.2f} lr {rates} loss {losses['loss']:.3f} {result} waited for data "
+            print(f"[{self.epoch}] {self.log.described()} loss {losses['loss']:.3f} {result} waited for data "
                   f"{self.loader.waited_share():.0%}{f' skipped {skipped} batches' if skipped else ''}", flush=True)
             writer = self._tensorboard()
             for name, value in losses.items():
@@ -220,19 +229,22 @@ class Trainer:
         """Evaluate on the validation data and write the results beside the newest checkpoint."""
         metrics, arrays, _ = evaluate(self.model, self.validation, self.processes, self.options.amp, stop, "validating")
         if self.processes.is_main:
-            of = {"split": "val", "seed": self.options.seed}  # results.py plot tells seeds from other settings by it
+            of = {"split": "val", "seed": self.options.seed}
             write_results(self.run.checkpoint(self.epoch - 1), metrics | {"of": of}, arrays)
+        self.log.add_errors(metrics)
         return metrics
 
     def _validate_unmeasured(self, stop):
         """Validate the checkpoint that this run goes on from, if it was stopped before that."""
-        if self.epoch <= self.config.train.backbone_epochs or self.sums.batches:
+        if self._was_on_backbone() or self.sums.batches:
             return
         if not self.processes.share((self.run.checkpoint(self.epoch - 1) / METRICS).is_file()):
             if self.losses:
-                self._end_epoch(0.0, stop)
+                self._end_epoch(stop)
             else:  # a published checkpoint, which does not know them
                 self._validate(stop)
+                if self.processes.is_main:
+                    self.log.write()
 
     # ---- logs
 
@@ -263,7 +275,8 @@ class Trainer:
             states = {name: None if part is None else part.state_dict() for name, part in
                       zip(("optimizer_2d", "optimizer_3d", "scheduler_2d", "scheduler_3d"),
                           (*self.optimizers, *self.schedules), strict=True)}
-            suite = {"epoch": self.epoch, "sums": sums, "losses": self.losses, "plan": self._plan_settings()}
+            suite = {"epoch": self.epoch, "sums": sums, "losses": self.losses, "history": self.log.rows,
+                     "plan": self._plan_settings()}
             self.run.save(epoch, self.model.state_dict(), states | {"suite": suite})
         self.processes.barrier()
 
@@ -275,6 +288,7 @@ class Trainer:
         try:
             suite = state.get("suite")
             self.epoch = int(folder.name) + 1 if suite is None else int(suite["epoch"])
+            self.log.resume((suite or {}).get("history", []), self.epoch)
             for name, optimizer in zip(("optimizer_2d", "optimizer_3d"), self.optimizers, strict=True):
                 self._resume_optimizer(optimizer, state[name], name)
             if suite is not None:
