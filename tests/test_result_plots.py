@@ -71,6 +71,7 @@ def test_errors_of_all_evaluations_are_read_as_they_were_written(tmp_path):
     assert found["action"]["average"]["mpjpe"] == metrics["action_average_mpjpe_mm"]
     assert found["action of T"]["b"]["mpjpe"] == metrics["per_subject"]["T"]["per_action"]["b"]["mpjpe_mm"]
     assert found["joint"]["nose"]["mpjpe"] == metrics["per_joint"]["nose"]
+    assert found["joint"]["all"]["mpjpe"] == metrics["mpjpe_mm"]
 
 
 def test_poses_are_told_from_other_files_whatever_their_suffix_says(tmp_path):
