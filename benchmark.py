@@ -10,7 +10,6 @@ say. A second busy process slows two threads down out of proportion: set OMP_WAI
 """
 import argparse
 import functools
-import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from common.flags import OneLineParser, positive
 from common.generators import ChunkedGenerator
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import H36M_17, H36M_KEPT
+from common.measuring import allocator, paired
 from common.ranger import Ranger
 from common.s_agcn import S_AGCN
 from common.synthetic import make_motion, project_views
@@ -83,10 +83,10 @@ def _train_step(network, x, target, autocast):
 def measure_onnx(args):
     """GLA-GCN for prediction: ONNX Runtime on the file of export_onnx.py, as the plain side, and ours in torch."""
     from common import checkpoint
-    from common.onnx_export import check_possible, write_onnx
+    from common.onnx_export import choose_exporter, write_onnx
     from common.onnx_lifting import exportable
 
-    check_possible("torchscript")
+    exporter = choose_exporter()
     import onnxruntime
     widths, channels, batch = ([3, 3], 16, 4) if args.quick else ([3] * 5, 96, 16)
     torch.manual_seed(0)
@@ -97,28 +97,12 @@ def measure_onnx(args):
     with tempfile.TemporaryDirectory() as folder:
         weights, path = Path(folder) / "weights.bin", Path(folder) / "lifter.onnx"
         checkpoint.save(weights, network.state_dict())
-        write_onnx(path, exportable(network, weights), say=lambda line: None)
+        write_onnx(path, exportable(network, weights), exporter, say=lambda line: None)
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     x = torch.randn(batch, network.receptive_field(), 17, 2)
     plain = functools.partial(session.run, None, {"keypoints_2d": x.numpy()})
     return paired(plain, _prediction(network, x, False), args.repeats, per=batch) | {
         "note": f"plain is onnxruntime {onnxruntime.__version__}"}
-
-
-def paired(plain, ours, repeats, per=1):
-    """Run both alternately, once to warm up: medians in ms / per, and the median of the paired ratios."""
-    times = []
-    for _ in range(repeats + 1):
-        pair = []
-        for side in (plain, ours):
-            start = time.perf_counter()
-            side()
-            pair.append((time.perf_counter() - start) * 1e3 / per)
-        times.append(pair)
-    plain_ms, ours_ms = zip(*times[1:], strict=True)
-    ratios = [a / b for a, b in zip(plain_ms, ours_ms, strict=True)]
-    return {"plain": statistics.median(plain_ms), "ours": statistics.median(ours_ms), "unit": "ms a window",
-            "ratio": statistics.median(ratios), "ratios": ratios}
 
 
 def measure_windows(args):
@@ -158,7 +142,7 @@ def measure_memory(args):
 
 EPOCH = """
 import sys
-from benchmark import peak_gigabytes
+from common.measuring import peak_gigabytes
 from common.arguments import lifting_parser, parse_lifting_args
 from common.distributed import Processes
 from common.lifting import build_model, load_data, make_generator
@@ -217,7 +201,7 @@ def measure_own_video(args):
 
 OWN_VIDEO = """
 import runpy, sys, time
-from benchmark import peak_gigabytes
+from common.measuring import peak_gigabytes
 measured = []
 for path in sys.argv[1:]:  # the short one first: the peak is that of the longest so far
     start = time.perf_counter()
@@ -272,7 +256,8 @@ def measure_attention_memory(args):
 
 ATTENTION = """
 import sys
-from benchmark import attention_pair, attention_pass, peak_gigabytes
+from benchmark import attention_pair, attention_pass
+from common.measuring import peak_gigabytes
 def run(side):
     layers, x = attention_pair(side)
     attention_pass(layers[int(sys.argv[1])], x, True)
@@ -282,16 +267,6 @@ for side in sys.argv[2:]:  # growing: the peak is that of the largest so far
     run(int(side))
     print(1000 * (peak_gigabytes() - before))
 """
-
-
-def peak_gigabytes():
-    """The largest resident memory of this process so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux the figure below begins with that of the process that started this one
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1e6
-    import resource  # there is none on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform != "darwin" else 1e9)
 
 
 # name: (function, its arguments)
@@ -304,12 +279,6 @@ ROWS = {"windows": (measure_windows, {}), "memory": (measure_memory, {}), "rende
         (measure_network, {"train": train, "bfloat16": bfloat16, "batch": batch})
     for train in (False, True) for bfloat16 in (False, True) for batch in (16, 64)
 }
-
-
-def allocator():
-    """The allocator settings that both sides run under."""
-    names = [name for name in sorted(os.environ) if name.startswith(("MALLOC_", "LD_PRELOAD", "GLIBC_TUNABLES"))]
-    return " ".join(f"{name}={os.environ[name]}" for name in names) or "default"
 
 
 def get_args():

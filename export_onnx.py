@@ -48,8 +48,8 @@ def get_args(argv=None):
     add("output", type=Path, metavar="OUT", help="the file to write, .onnx")
     add("--evaluate", "--weights", metavar="FILE", help="checkpoint: a path, or a name in checkpoint/")
     add("--opset", type=positive, metavar="N", help="of ONNX (default: 17; of --exporter dynamo 18)")
-    add("--exporter", choices=("torchscript", "dynamo"), default="torchscript",
-        help="which of torch's: torchscript takes seconds, dynamo longer, and needs onnxscript (default: torchscript)")
+    add("--exporter", choices=("torchscript", "dynamo"), help="which of torch's: torchscript takes seconds, dynamo "
+        "longer, and needs onnxscript (default: torchscript, and dynamo where torch has no other)")
     add("--seed", type=natural, default=1234, metavar="N", help="of the random input it is compared with")
     add("--debug", action="store_true", help="show the traceback of an error")
     own = parser.add_argument_group("GLA-GCN: what the checkpoint does not tell")
@@ -90,13 +90,13 @@ def check(args, typed):
 
 
 def main(args):
-    from common.onnx_export import check_possible, write_onnx
+    from common.onnx_export import choose_exporter, write_onnx
     from common.utils import set_seed
 
-    check_possible(args.exporter, args.opset)
+    exporter = choose_exporter(args.exporter, args.opset)
     set_seed(args.seed)
     made = contextpose(args) if args.config else lifter(args)
-    write_onnx(args.output, made, args.opset, args.exporter)
+    write_onnx(args.output, made, exporter, args.opset)
 
 
 def lifter(args):

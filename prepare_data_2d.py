@@ -30,7 +30,7 @@ from common.prepared import is_made, state_of, write
 from common.safe_io import load_npz
 from common.utils import DataError, UsageError, print_notices, progress, run_script
 
-RECIPE = 1  # raised when the same detections come to give other files
+RECIPE = 2  # raised when the same detections come to give other files
 DATASETS = ("auto", "h36m", "humaneva15", "custom")
 OPEN_END = 30  # frames without people at a video's end that a file of people may say nothing of
 
@@ -93,7 +93,10 @@ def placed(args, video, keypoints, detections):
 
 
 def prepare_custom(args, videos):
-    """{"positions_2d", "metadata"} of videos {name: path of the detections}."""
+    """{"positions_2d", "metadata"} of videos {name: path of the detections}; of one, the same as plain arrays besides.
+
+    These are called as in a results file: "keypoints_2d" (T, J, 2), "joint_names_2d", "size" and, where known, "fps".
+    """
     video = open_video(args.video) if args.video else None
     frames, fps = (None, args.fps) if video is None else (len(video.times), args.fps or round(video.fps, 6))
     mapping, positions, about = Mapping(args.to), {}, {}
@@ -106,7 +109,11 @@ def prepare_custom(args, videos):
         about[name] = {"w": size[0], "h": size[1]} | ({"fps": fps} if fps else {})
         print(f"{name}: {len(keypoints)} frames of {size[0]}x{size[1]} pixels")
     print_notices(mapping.notices())
-    return {"positions_2d": positions, "metadata": layout_metadata(mapping.target, video_metadata=about)}
+    plain = {}
+    if len(videos) == 1:
+        plain = {"keypoints_2d": positions[name]["custom"][0], "size": size,
+                 "joint_names_2d": LAYOUTS[mapping.target].names()} | ({"fps": fps} if fps else {})
+    return plain | {"positions_2d": positions, "metadata": layout_metadata(mapping.target, video_metadata=about)}
 
 
 # --- Human3.6M ---
@@ -222,7 +229,8 @@ def main(args):
         if others:
             print_notices([f"{len(others)} files are of no known sequence and left out: {', '.join(others[:5])}"])
         made = prepare_h36m(args, found) if dataset == "h36m" else prepare_custom(args, found)
-        write(target, settings, **{name: np.array(value, dtype=object) for name, value in made.items()})
+        write(target, settings, **{name: np.array(value, dtype=object) if isinstance(value, dict) else value
+                                   for name, value in made.items()})  # VideoPose3D's files hold pickles
     where = "" if args.data_dir == Path("data") else f" --data-dir {shlex.quote(str(args.data_dir))}"
     command = f"next: python run_s-agcn.py -d {dataset} -k {shlex.quote(args.output)}{where} --evaluate FILE"
     if dataset == "custom":

@@ -3,7 +3,8 @@
     python prepare_data_2d.py -i clip.mp4.npz -o mine --video clip.mp4          # once: who is who, gaps, joints
     python examples/lift_video_onnx.py lifter.onnx data/data_2d_custom_mine.npz poses.npz
 
-Poses (T, J, 3) of the video's frames are relative to the root joint, in the camera's space.
+Any npz file does that holds `keypoints_2d` (T, J, 2) in pixels, without gaps, their `joint_names_2d`, the `size` of the
+pictures (width, height) and `fps`. The poses (T, J, 3) are relative to the root joint, in the camera's space.
 """
 import json
 import sys
@@ -21,15 +22,14 @@ def at(new, old, values):
 def main(model, detections, output):
     session = onnxruntime.InferenceSession(model)
     told = {name: json.loads(session.get_modelmeta().custom_metadata_map[name])
-            for name in ("window", "target_frame", "frames_per_second", "joint_names", "joints_left_2d")}
-    data = np.load(detections, allow_pickle=True)  # which runs what it holds: only files of your own
-    metadata = data["metadata"].item()
-    if list(metadata["keypoints_symmetry"][0]) != told["joints_left_2d"]:
-        sys.exit(f"{model}: takes other 2D joints than {detections} has; export it with -k {metadata['layout_name']}")
-    (clip, size), = metadata["video_metadata"].items()
-    screen = data["positions_2d"].item()[clip]["custom"][0] / size["w"] * 2 - [1, size["h"] / size["w"]]  # (T, J, 2)
-    times = np.arange(len(screen)) / size["fps"]
-    rate = told["frames_per_second"] or size["fps"]  # the one that it was trained at
+            for name in ("window", "target_frame", "frames_per_second", "joint_names", "joint_names_2d")}
+    data = np.load(detections)
+    if data["joint_names_2d"].tolist() != told["joint_names_2d"]:
+        sys.exit(f"{model}: takes other 2D joints than {detections} has; export it with -k for these")
+    width, height = data["size"]
+    screen = data["keypoints_2d"] / width * 2 - [1, height / width]  # (T, J, 2)
+    times = np.arange(len(screen)) / data["fps"]
+    rate = told["frames_per_second"] or data["fps"]  # the one that it was trained at
     even = np.linspace(0, times[-1], round(times[-1] * rate) + 1)
     before, after = told["target_frame"], told["window"] - 1 - told["target_frame"]
     padded = np.pad(at(even, times, screen), ((before, after), (0, 0), (0, 0)), "edge")

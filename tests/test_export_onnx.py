@@ -2,6 +2,7 @@
 import contextlib
 import copy
 import errno
+import inspect
 import json
 import math
 import os
@@ -18,7 +19,7 @@ import export_onnx
 from common import checkpoint, onnx_lifting
 from common.contextpose.pairwise import _composed_sum, _sum_over_offsets
 from common.keypoints import COCO_17, H36M_17, MPI_INF_3DHP_17
-from common.onnx_export import write_onnx
+from common.onnx_export import Exportable, _differences, choose_exporter, write_onnx
 from common.refinement import RefinedLifter
 from common.s_agcn import S_AGCN
 from common.safe_io import load_npz
@@ -125,6 +126,28 @@ def test_the_refinement_goes_with_its_lifter_from_one_file_or_two(tmp_path):
     assert told["units"] == "mm" and told["intrinsics"].startswith("fx, fy, cx, cy")
 
 
+@pytest.mark.skipif("dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters,
+                    reason="this torch exports by TorchScript alone")
+def test_a_torch_that_has_dropped_its_torchscript_exporter_exports_by_the_other(monkeypatch, tmp_path):
+    pytest.importorskip("onnxscript")
+    both = torch.onnx.export
+
+    def later(*args, dynamo=True, **options):
+        if not dynamo:
+            raise ValueError("dynamo=False is no more")
+        return both(*args, dynamo=True, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", later)
+    with pytest.raises(UsageError, match="18 or more with --exporter dynamo, the only one of torch"):
+        choose_exporter(opset=17)
+    model = shaken(S_AGCN(20, 2, 20, [3], channels=4, dataset="humaneva20"))
+    torch.save(model.state_dict(), tmp_path / "a.pth")
+    export("--evaluate", tmp_path / "a.pth", tmp_path / "a.onnx")
+    assert metadata(tmp_path / "a.onnx")["exported_by"].endswith("dynamo")
+    for batch in (1, 4):
+        assert_gives_the_poses_of(model, tmp_path / "a.onnx", torch.randn(batch, 3, 20, 2))
+
+
 # ---- what a file tells, and how it is used without torch
 
 @pytest.fixture(scope="module")
@@ -167,15 +190,14 @@ def test_the_example_gives_the_poses_of_run_video_without_torch(lifter, tmp_path
                       "--data-dir", tmp_path)
     assert made.status == 0, made.err
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
-    detections = load_npz(tmp_path / "data_2d_custom_mine.npz")
-    detections["metadata"] |= {"layout_name": "h36m", "keypoints_symmetry": [H36M_17.joints_left(), []]}
-    np.savez(tmp_path / "others.npz", **detections)
+    np.savez(tmp_path / "others.npz", **load_npz(tmp_path / "data_2d_custom_mine.npz")
+             | {"joint_names_2d": H36M_17.names()})
     done, refused = (subprocess.run(
         [sys.executable, ROOT / "examples" / "lift_video_onnx.py", lifter, tmp_path / name, tmp_path / "poses.npz"],
         env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
         for name in ("data_2d_custom_mine.npz", "others.npz"))
     assert done.returncode == 0, done.stderr
-    assert refused.returncode == 1 and "export it with -k h36m" in refused.stderr
+    assert refused.returncode == 1 and "export it with -k" in refused.stderr
     with np.load(tmp_path / "poses.npz") as ours, np.load(tmp_path / "torch.npz") as theirs:
         assert ours["poses"].shape == (frames, 17, 3)
         np.testing.assert_allclose(ours["poses"], theirs["joints_camera"], atol=1e-4)
@@ -235,12 +257,25 @@ def test_what_float32_leaves_open_is_told_and_what_it_does_not_is_refused(tmp_pa
     model.fc.weight.data *= 1e5  # poses of kilometres: neither torch nor ONNX Runtime has them to 0.1 mm
     exportable = onnx_lifting.exportable(model, DEMO)
     said = []
-    write_onnx(tmp_path / "a.onnx", exportable, say=said.append)
+    write_onnx(tmp_path / "a.onnx", exportable, choose_exporter(), say=said.append)
     assert any("torch's own float32" in line for line in said)
     exportable.module.units[2].graph.mul_(1 + 1e-3)
     with pytest.raises(SuiteError, match="than rounding explains"):
-        write_onnx(tmp_path / "b.onnx", exportable)
+        write_onnx(tmp_path / "b.onnx", exportable, choose_exporter())
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+
+
+def test_the_rounding_of_one_window_is_judged_by_that_of_all():
+    class Steep(torch.nn.Module):
+        def forward(self, x):
+            return torch.sin(1e4 * x)
+
+    cases = [("one", (torch.zeros(1),)), ("many", (torch.linspace(0.1, 1, 99),))]  # one rounds to nothing, by chance
+    exportable = Exportable(Steep(), {"x": ("n",)}, {"y": ("n",)}, {"y": "m"}, cases, Steep(), {})
+    assert 1e-4 < exportable.rounding[0] < 5e-3  # 1e4 times float32's last digit, 6e-8 to 1.2e-7
+    assert "to float64 1.0e-03" in _differences(exportable, cases[0][1], [np.full(1, 1e-3, np.float32)])
+    with pytest.raises(ValueError, match="than rounding explains"):
+        _differences(exportable, cases[0][1], [np.full(1, 0.1, np.float32)])
 
 
 def test_what_the_exporter_prints_when_it_fails_does_not_show(capfd, tmp_path):
@@ -255,7 +290,7 @@ def test_a_full_disk_is_told_as_one(monkeypatch, tmp_path):
 
     monkeypatch.setattr(torch.onnx, "export", full)
     with pytest.raises(WriteError, match="a.onnx: could not be written .No space"):
-        export("--evaluate", DEMO, tmp_path / "a.onnx")
+        export("--evaluate", DEMO, "--exporter", "torchscript", tmp_path / "a.onnx")
 
 
 @pytest.mark.parametrize("module", ["onnx", "onnxruntime"])
