@@ -171,7 +171,7 @@ def _in_frame(prediction, frame, path):
 
 
 def plot(args):
-    metrics = split_names(args.metrics, "--metrics", AXES) if args.metrics else USUAL
+    metrics = split_names(args.metrics, "--metrics", AXES) if args.metrics is not None else USUAL
     check_place(args.output / f"picture.{args.format}")
     results = read_results(args.results, args.labels)
     drawn = False

@@ -43,6 +43,11 @@ def line_style(number):
     return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
 
 
+def outlined():
+    """The path effects of a thin line that is seen on bars of any colour."""
+    return [require("matplotlib.patheffects", "matplotlib").withStroke(linewidth=1.7, foreground="white")]
+
+
 def log_scale(axis):
     """Make the y axis of drawn curves logarithmic where they need it, with plain numbers at 1, 2 and 5 of a decade."""
     lowest, highest = axis.dataLim.intervaly

@@ -6,6 +6,7 @@ Errors are the JSON files of run_s-agcn.py, main_sagcn_gpus_individual_fc_3dhp.p
 that `common.export` describes; curves are the table of a GLA-GCN run and the folder of a ContextPose run.
 """
 import csv
+import itertools
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from common.training_log import CONTEXTPOSE_TABLE, settings_of
 from common.utils import DataError, UsageError
 
 RATES = ("pck", "auc")
+TORCH_FILE = b"data.pkl"  # the first name in the archive of a checkpoint
 SEED = re.compile(r"seed[-_ =]?\d+", re.IGNORECASE)
 # What ContextPose calls the errors, in mm.
 OTHER_NAMES = {"mpjpe_mm": "mpjpe", "p_mpjpe_mm": "p_mpjpe"}
@@ -93,23 +95,29 @@ class TrainingCurves:
 
 
 def labels_of(paths):
-    """A name for each path: its stem; where two are alike, the nearest folder whose name tells them all apart."""
+    """A name for each path: its stem; those of one stem have the nearest folder whose name tells them apart."""
     paths = [Path(path).absolute() for path in paths]
     paths = [path.parent if path.name == CONTEXTPOSE_TABLE else path for path in paths]
     stems = [re.sub(r"_log$", "", path.name if path.is_dir() else path.stem) for path in paths]
-    depth = max(len(path.parts) for path in paths)
-    for above in range(depth):
-        names = stems if not above else [path.parts[-1 - above] if above < len(path.parts) else "" for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]
+    names = list(stems)
+    for stem in {stem for stem in stems if stems.count(stem) > 1}:
+        alike = [i for i, other in enumerate(stems) if other == stem]
+        folders = itertools.zip_longest(*[reversed(paths[i].parts[:-1]) for i in alike], fillvalue="")
+        apart = next((found for found in folders if len(set(found)) == len(found)), [str(paths[i]) for i in alike])
+        for i, name in zip(alike, apart, strict=True):
+            names[i] = name
+    return names if len(set(names)) == len(names) else list(map(str, paths))
 
 
 def read_results(paths, labels=None):
     """The results in files and folders; labels: their names joined by commas, or None for those of the files.
 
-    Raises DataError as `read_result` does, UsageError for labels that are not as many, or alike where they may not be.
+    Raises DataError as `read_result` does, UsageError for a path given twice and labels that are not as many as the
+    paths, or alike where they may not be.
     """
+    twice = next((path for i, path in enumerate(paths) if path in paths[:i]), None)
+    if twice is not None:
+        raise UsageError(f"{twice}: is given twice")
     names = labels_of(paths) if labels is None else [label.strip() for label in labels.split(",")]
     if len(names) != len(paths) or not all(names):
         raise UsageError(f"--labels: {len(list(filter(None, names)))} names for {len(paths)} files; give one for each")
@@ -132,10 +140,10 @@ def read_result(path, label):
         return _contextpose_run(path, label)
     try:
         with open(path, "rb") as file:
-            start = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")
+            start = file.read(512).lstrip(b"\xef\xbb\xbf \r\n\t")
     except OSError as error:
-        raise DataError(f"{path}: could not be read ({error.strerror or error})") from None
-    if start.startswith(b"PK"):
+        raise DataError(f"{path}: could not be read ({error.strerror or error}); check the path") from None
+    if start.startswith(b"PK") and TORCH_FILE not in start:
         return PoseErrors(label, read_prediction(path))
     if start.startswith(b"{"):
         content = _json(path)
@@ -187,7 +195,7 @@ def _tables(path, content):
 def _contextpose_tables(content):
     average = {"mpjpe_mm": content["action_average_mpjpe_mm"]}
     tables = {"action": content["per_action"] | {"average": average}}
-    tables["joint"] = {name: {"mpjpe": error} for name, error in content["per_joint"].items()}
+    tables["joint"] = {name: {"mpjpe": error} for name, error in content["per_joint"].items()} | {"all": content}
     return tables | {f"action of {subject}": entry["per_action"] | {"all": entry}
                      for subject, entry in content["per_subject"].items()}
 
@@ -223,11 +231,11 @@ def _training_table(path, label):
 
 
 def _contextpose_run(folder, label):
-    """The table of a ContextPose run, or without one the errors in the metric.json of every checkpoint that it keeps."""
+    """The table of a ContextPose run, or without one the errors beside every checkpoint that it keeps."""
     from common.contextpose import runs
 
     if not runs.is_run(folder):
-        raise DataError(f"{folder}: is a folder, but not of a ContextPose run; give its files")
+        raise DataError(f"{folder}: is a folder, but not of a ContextPose run; give one, or files")
     run = runs.RunFolder(folder)
     if run.table.is_file():
         return _training_table(run.table, label)

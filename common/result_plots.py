@@ -11,12 +11,24 @@ from pathlib import Path
 import numpy as np
 
 from common.loss import AUC_THRESHOLDS_MM
-from common.plots import COLORS, CURVE_AXES, GREY, line_style, log_scale, new_figure, save_figure, whole_epochs
+from common.plots import (
+    COLORS,
+    CURVE_AXES,
+    GREY,
+    line_style,
+    log_scale,
+    new_figure,
+    outlined,
+    save_figure,
+    whole_epochs,
+)
 from common.result_files import ErrorTables, PoseErrors, TrainingCurves, groups_of
 
 ONE_COLUMN, TWO_COLUMNS, DPI = 3.5, 7.2, 250  # inches, pixels an inch
+PCK_HEIGHT = 3  # inches
 TEXT = 8  # points
 LETTER, LINE = 0.062, 0.16  # inches that a letter and a line of this size take, about
+BESIDE = 0.55  # inches that an axis takes for its name and numbers
 AXES = {"mpjpe": "MPJPE (mm)", "p_mpjpe": "P-MPJPE (mm)", "n_mpjpe": "N-MPJPE (mm)", "mpjve": "MPJVE (mm/frame)",
         "pck": "PCK at 150 mm (%)", "auc": "AUC (%)"}
 USUAL = ("mpjpe", "p_mpjpe", "pck", "auc")  # the metrics that are drawn where no others are asked for
@@ -24,6 +36,7 @@ SAMPLE = 0.6  # inches that a line takes beside its name in a legend
 TOTALS = ("average", "all", "mean")  # rows that stand apart
 LONGEST = 24  # letters of a name on an axis
 NUMBERS = TEXT - 1, TEXT - 2  # points of the numbers on bars, where these are wide enough for them
+MEANS = 3  # methods whose means are lines; of more, these would hide the curves
 HATCHES = ("", "///", "...", "xxx")
 QUARTILES = (25, 75)
 
@@ -93,7 +106,7 @@ def draw_bars(path, title, methods, metrics, spreads=None):
     size = next((size for size in NUMBERS if 5 * LETTER * size / TEXT < 0.6 * width / bars), None)
     names = [_short(row.replace("_", " ")) for row in rows]
     longest = max(map(len, names)) * LETTER
-    turned = longest > 0.8 * width / len(rows)
+    turned = longest + 2 * LETTER > (width - BESIDE) / (_places(rows)[-1] + 1)
     below = 0.65 * longest if turned else 0.2
     figure, panels = _figure((width, 0.7 + below + 1.35 * len(metrics)), len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
@@ -121,7 +134,7 @@ def _fill(axes, rows, methods, metric, spreads, size):
         axes.bar(place[shown], values, width * 0.92, label=label, color=COLORS[i % len(COLORS)],
                  hatch=HATCHES[i // len(COLORS) % len(HATCHES)])
         if spreads:
-            axes.vlines(place[shown], *zip(*ranges, strict=True), color=GREY, linewidth=0.9)
+            axes.vlines(place[shown], *zip(*ranges, strict=True), color=GREY, linewidth=0.9, path_effects=outlined())
         for x, value, (_, high) in zip(place[shown], values, ranges, strict=True) if size else ():
             axes.annotate(f"{value:.1f}", (x, max(value, high)), (0, 1.5), textcoords="offset points", fontsize=size,
                           color=GREY, ha="center", va="bottom")
@@ -157,14 +170,15 @@ def draw_joints(path, poses, metrics):
 
 
 def draw_over_time(path, poses):
-    """The MPJPE of every frame over the seconds, and its mean over the frames as a thin line."""
+    """The MPJPE of every frame over the seconds, and of a few methods its mean over the frames as a thin line."""
     figure, (axes,) = _figure((TWO_COLUMNS, 2.4))
     labels = []
     for i, result in enumerate(poses):
         errors = result.prediction.errors_mm().mean(1)  # (T,)
         labels.append(f"{result.label}, mean {errors.mean():.1f} mm")
         _line(axes, result.prediction.seconds(), errors, i, labels[-1])
-        axes.axhline(errors.mean(), linewidth=0.7, **line_style(i))
+        if len(poses) <= MEANS:
+            axes.axhline(errors.mean(), linewidth=0.7, **line_style(i))
     axes.set(xlabel="time (s)", ylabel="MPJPE (mm)", ylim=(0, None))
     axes.margins(x=0)
     _finish(figure, [axes], path, f"error over time, {_sequence(poses)}", labels, always=True)
@@ -173,7 +187,7 @@ def draw_over_time(path, poses):
 
 def draw_pck(path, poses):
     """PCK over the threshold, with the AUC and what joints are counted in the legend."""
-    figure, (axes,) = _figure((ONE_COLUMN, 3))
+    figure, (axes,) = _figure((ONE_COLUMN, PCK_HEIGHT))
     thresholds = np.arange(AUC_THRESHOLDS_MM[0], AUC_THRESHOLDS_MM[-1] + 1)  # mm
     counts = [(len(joints), ", ".join(map(_short, left_out)).replace("_", " "))
               for joints, left_out in (result.counted() for result in poses)]
@@ -183,9 +197,10 @@ def draw_pck(path, poses):
         curve, auc = result.pck(thresholds)
         labels.append(f"{result.label}, AUC {auc:.1f} %" + ("" if alike else f", {joints} joints: without {left_out}"))
         _line(axes, thresholds, curve, i, labels[-1], 1.5)
+    of = f" of {counts[0][0]} joints, without {counts[0][1]}" if alike else ""
     axes.set(xlabel="threshold (mm)", xlim=(0, thresholds[-1]), ylim=(0, 101),
              xticks=np.arange(0, thresholds[-1] + 1, 25), yticks=np.arange(0, 101, 20),
-             ylabel=f"PCK (%) of {counts[0][0]} joints, without {counts[0][1]}" if alike else "PCK (%)")
+             ylabel=textwrap.fill(f"PCK (%){of}", int(0.6 * PCK_HEIGHT / LETTER)))
     _finish(figure, [axes], path, f"PCK, {_sequence(poses)}", labels, always=True)
     return True
 

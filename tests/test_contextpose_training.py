@@ -156,7 +156,7 @@ def test_another_process_than_the_first_writes_no_table(make_trainer, monkeypatc
     trainer = make_trainer(train__n_epochs=1, train__n_iters_per_epoch=1)
     monkeypatch.setattr(Processes, "is_main", False)
     trainer.train()
-    assert not trainer.run.path.exists() and trainer.history[0]["loss"] > 0
+    assert not trainer.run.path.exists() and trainer.log.rows[0]["loss"] > 0
 
 
 def test_a_batch_whose_loss_is_not_finite_changes_nothing_and_is_announced(make_trainer, capsys):

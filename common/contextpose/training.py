@@ -12,6 +12,7 @@ import torch
 
 from common import checkpoint
 from common.contextpose.config import to_dict
+from common.contextpose.epoch_log import EpochLog
 from common.contextpose.evaluation import write_results
 from common.contextpose.inference import evaluate
 from common.contextpose.loss import heatmap_loss, training_loss
@@ -19,21 +20,12 @@ from common.contextpose.optimisers import Schedule, check_moments, make_optimize
 from common.contextpose.pictures import training_pictures
 from common.contextpose.runs import LOGS, METRICS, STATE, WEIGHTS
 from common.engine import StopSignals, autocast
-from common.training_log import EpochTable, rows_of
 from common.utils import CheckpointError, Interrupted, SuiteError, progress, require
 
 ANGLES = 1  # sets the random numbers of the volumes' angles apart from those of the batches
 PLAN_SETTINGS = ("batch_size", "backbone_epochs", "backbone_batch_size", "shuffle", "randomize_n_views", "min_n_views",
                  "max_n_views", "n_objects_per_epoch", "n_iters_per_epoch", "ignore_cameras", "with_damaged_actions")
 HEADLINES = {"mpjpe_mm": "MPJPE", "absolute_mpjpe_mm": "absolute"}
-# Columns of the table of the epochs, and the losses and metrics that they hold; those of heatmaps are of the epochs in
-# which the backbone learns alone. Times are in minutes, errors in mm; "absolute" ones are not relative to the pelvis.
-RATES = ("lr_backbone", "lr")
-HEATMAP_LOSSES = {"heatmap_loss": "loss", "heatmap_px": "joint_px"}
-POSE_LOSSES = {"loss": "loss", "absolute_train": "joint_l2_mm"}
-VALIDATED = {"3d_valid": "mpjpe_mm", "absolute_valid": "absolute_mpjpe_mm"}
-COLUMNS = ("epoch", "time", *RATES, *HEATMAP_LOSSES, *POSE_LOSSES, *VALIDATED)
-CHANGE_NO_RESULT = ("title", "logdir")  # settings
 
 
 class Sums:
@@ -73,8 +65,7 @@ class Trainer:
         self.schedules = [None if optimizer is None else Schedule(optimizer, *step)
                           for optimizer, step in zip(self.optimizers, steps, strict=True)]
         self.epoch, self.sums = 0, Sums()
-        self.losses, self.history = {}, []  # means of the last epoch; rows of COLUMNS, one for each
-        self.table = EpochTable(run.table, COLUMNS)
+        self.losses, self.log = {}, EpochLog(run)  # losses: means of the last epoch
         self._buffers = list(model.buffers())
         self._writer = None
         require("tensorboard", "tensorboard")  # found missing now, not after the first epoch
@@ -95,12 +86,10 @@ class Trainer:
 
     def _prepare(self):
         if self.processes.is_main:
-            config, options = self.config, self.options
-            settings = to_dict(config)
-            self.run.prepare(settings, Path(config.azureroot) / config.train.limb_length_path)
-            settings = {name: value for name, value in settings.items() if name not in CHANGE_NO_RESULT}
-            self.table.begin(settings | {"seed": options.seed, "amp": options.amp, "sync_bn": options.sync_bn,
-                                         "processes": self.processes.world_size}, self.history)
+            config = self.config
+            self.run.prepare(to_dict(config), Path(config.azureroot) / config.train.limb_length_path)
+            # The table, too: a kill may have come between the last checkpoint and its line there.
+            self.log.begin(config, self.options, self.processes)
         self.processes.broadcast([*self.model.parameters(), *self.model.buffers()])
 
     def _train_epoch(self, stop):
@@ -121,7 +110,7 @@ class Trainer:
         self.processes.broadcast(self.model.buffers())  # running statistics: all evaluate the same network
         self.losses = self.sums.means(self.processes) | {"skipped": self.sums.skipped}
         self.epoch += 1
-        self.history.append(self._row())  # saved without the errors, which come in _validate or from their file
+        self.log.add(self.epoch, self.sums.seconds, self.optimizers, self.losses, self._was_on_backbone())
         self.sums = Sums()
         self._save(self.epoch - 1)
         self._end_epoch(stop)
@@ -211,14 +200,6 @@ class Trainer:
 
     # ---- the end of an epoch
 
-    def _row(self):
-        """What the table tells of the epoch that has been trained, but for its errors on the validation data."""
-        rates = [optimizer and optimizer.param_groups[-1]["lr"] for optimizer in self.optimizers]
-        losses = HEATMAP_LOSSES if self._was_on_backbone() else POSE_LOSSES
-        return {"epoch": self.epoch, "time": self.sums.seconds / 60,
-                **{name: rate for name, rate in zip(RATES, rates, strict=True) if rate is not None},
-                **{name: self.losses[loss] for name, loss in losses.items()}}
-
     def _was_on_backbone(self):
         """Whether the last epoch was one in which the backbone learnt alone."""
         return self.epoch <= self.config.train.backbone_epochs
@@ -227,13 +208,11 @@ class Trainer:
         losses, skipped, only_backbone = self.losses, self.losses["skipped"], self._was_on_backbone()
         metrics = {} if only_backbone else self._validate(stop)  # the rest of the network knows nothing yet
         if self.processes.is_main:
-            row = self.history[-1]
-            self.table.write(self.history)
+            self.log.write()
             errors = " ".join(f"{title} {metrics[name]:.1f}" for name, title in HEADLINES.items() if name in metrics)
-            rates = " ".join(f"{row[name]:g}" for name in RATES if name in row)
             result = (f"backbone: joints {losses['joint_px']:.1f} px off" if only_backbone else
                       f"train {losses['joint_l2_mm']:.1f} valid {errors}")
-            print(f"[{self.epoch}] time {row.get('time', 0):.2f} lr {rates} loss {losses['loss']:.3f} {result} waited for data "
+            print(f"[{self.epoch}] {self.log.described()} loss {losses['loss']:.3f} {result} waited for data "
                   f"{self.loader.waited_share():.0%}{f' skipped {skipped} batches' if skipped else ''}", flush=True)
             writer = self._tensorboard()
             for name, value in losses.items():
@@ -252,7 +231,7 @@ class Trainer:
         if self.processes.is_main:
             of = {"split": "val", "seed": self.options.seed}
             write_results(self.run.checkpoint(self.epoch - 1), metrics | {"of": of}, arrays)
-        self.history[-1] |= {name: metrics[metric] for name, metric in VALIDATED.items()}
+        self.log.add_errors(metrics)
         return metrics
 
     def _validate_unmeasured(self, stop):
@@ -265,7 +244,7 @@ class Trainer:
             else:  # a published checkpoint, which does not know them
                 self._validate(stop)
                 if self.processes.is_main:
-                    self.table.write(self.history)
+                    self.log.write()
 
     # ---- logs
 
@@ -296,7 +275,7 @@ class Trainer:
             states = {name: None if part is None else part.state_dict() for name, part in
                       zip(("optimizer_2d", "optimizer_3d", "scheduler_2d", "scheduler_3d"),
                           (*self.optimizers, *self.schedules), strict=True)}
-            suite = {"epoch": self.epoch, "sums": sums, "losses": self.losses, "history": self.history,
+            suite = {"epoch": self.epoch, "sums": sums, "losses": self.losses, "history": self.log.rows,
                      "plan": self._plan_settings()}
             self.run.save(epoch, self.model.state_dict(), states | {"suite": suite})
         self.processes.barrier()
@@ -309,7 +288,7 @@ class Trainer:
         try:
             suite = state.get("suite")
             self.epoch = int(folder.name) + 1 if suite is None else int(suite["epoch"])
-            self._resume_history((suite or {}).get("history", []))
+            self.log.resume((suite or {}).get("history", []), self.epoch)
             for name, optimizer in zip(("optimizer_2d", "optimizer_3d"), self.optimizers, strict=True):
                 self._resume_optimizer(optimizer, state[name], name)
             if suite is not None:
@@ -317,17 +296,6 @@ class Trainer:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise CheckpointError(f"{path}: no training state ({type(error).__name__}: {error}); start anew with "
                                   "--fresh, from its weights with --weights") from None
-
-    def _resume_history(self, rows):
-        """The rows of the epochs so far; what they do not tell of errors, the files of the checkpoints may."""
-        known = {row["epoch"]: row for row in rows_of(rows, COLUMNS)}
-        if self.epoch:
-            known.setdefault(self.epoch, {"epoch": self.epoch})  # a published checkpoint's
-        for name, metric in VALIDATED.items():
-            for epoch, error in self.run.errors(metric).items():
-                if epoch < self.epoch:
-                    known.setdefault(epoch + 1, {"epoch": epoch + 1}).setdefault(name, error)
-        self.history = [known[epoch] for epoch in sorted(known)]
 
     def _resume_optimizer(self, optimizer, state, name):
         if optimizer is None:
