@@ -7,11 +7,16 @@ import sys
 from common.utils import UsageError
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something."""
+class HelpFormatter(argparse.HelpFormatter):
+    """Shows the defaults that say something; one that a script sets stands in place of the default that is described.
+    """
 
     def _get_help_string(self, action):
-        return action.help if action.default in (None, "", False) else super()._get_help_string(action)
+        if action.default in (None, "", False, argparse.SUPPRESS):
+            return action.help
+        value = ",".join(map(str, action.default)) if isinstance(action.default, list) else str(action.default)
+        described = re.sub(r" \(default: .*\)", "", action.help)
+        return f"{described} (default: {value.replace('%', '%%')})"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -40,39 +45,35 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (see --help)\n")
 
 
-def positive(value):
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive whole number")
+def _number(kind, value, good, expected):
+    """`value` as a number, `kind` int or float, for which `good` holds; the error says that it is not `expected`."""
+    try:
+        number = kind(value)
+    except ValueError:
+        number = None
+    if number is None or not good(number):
+        raise argparse.ArgumentTypeError(f"{value} is not {expected}")
     return number
+
+
+def positive(value):
+    return _number(int, value, lambda number: number >= 1, "a positive whole number")
 
 
 def natural(value):
-    number = int(value)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return number
+    return _number(int, value, lambda number: number >= 0, "a whole number from 0 on")
 
 
 def fraction(value):
-    number = float(value)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"{value} does not lie in (0, 1]")
-    return number
+    return _number(float, value, lambda number: 0 < number <= 1, "a number in (0, 1]")
 
 
 def probability(value):
-    number = float(value)
-    if not 0 <= number < 1:
-        raise argparse.ArgumentTypeError(f"{value} does not lie in [0, 1)")
-    return number
+    return _number(float, value, lambda number: 0 <= number < 1, "a number in [0, 1)")
 
 
 def positive_float(value):
-    number = float(value)
-    if not (number > 0 and math.isfinite(number)):
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return number
+    return _number(float, value, lambda number: number > 0 and math.isfinite(number), "a positive number")
 
 
 def frame_rate(value):
@@ -83,10 +84,7 @@ def frame_rate(value):
 
 
 def picture_size(value):
-    number = float(value)
-    if not 0.5 <= number <= 40:
-        raise argparse.ArgumentTypeError(f"{value} inches: pictures of 0.5 to 40 inches can be drawn")
-    return number
+    return _number(float, value, lambda number: 0.5 <= number <= 40, "a height between 0.5 and 40 inches")
 
 
 def widths(value):
