@@ -18,7 +18,7 @@ from common.flags import (
     widths,
 )
 from common.pose_data import DATASETS
-from common.utils import DataError, UsageError
+from common.utils import DataError, UsageError, check_place
 from common.video import check_output, is_page
 
 _H36M_SUBJECTS = ("S1,S5,S6,S7,S8", "S9,S11")
@@ -210,6 +210,8 @@ DECAYS_USED = {"cosine": (), "exponential": ("lr_decay",), "steps": tuple(DECAYS
 
 def check_training_args(args):
     """Refuse what does not fit together in the shared groups, and fill in the decays of the schedule."""
+    if args.json:
+        check_place(args.json)
     if args.resume and args.evaluate is not None:
         raise UsageError("--resume and --evaluate exclude each other: continue a training run or evaluate its result")
     for name, usual in DECAYS.items():
