@@ -38,7 +38,7 @@ from common.synthetic import (
     write_own_video,
 )
 from common.synthetic_layouts import detector_joints
-from common.utils import DataError, UsageError, progress, run_script
+from common.utils import DataError, UsageError, check_place, progress, run_script
 
 DEMO_CHECKPOINTS = "checkpoint/demo"
 OWN_VIDEO_CHECKPOINT = f"{DEMO_CHECKPOINTS}/16_detectron_pt_coco_9_supervised.bin"
@@ -186,6 +186,7 @@ def main(args):
     if not args.force and all([is_made(path, settings) for path in paths]):
         print(f"{', '.join(map(str, paths))}: exists, kept; --force writes it anew")
     else:
+        check_place(paths[0])
         positions = make_positions(args)
         write(paths[0], settings, positions_3d=np.array(positions, dtype=object))
         for name, (layout, views) in make_keypoints(positions, args.seed).items():
