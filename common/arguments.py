@@ -266,7 +266,7 @@ def _check_render(args):
     if args.json:
         raise UsageError("--json does not apply to --render; evaluate without it")
     if args.viz_video and not Path(args.viz_video).is_file():
-        raise DataError(f"--viz-video {args.viz_video}: no such file")
+        raise DataError(f"--viz-video {args.viz_video}: no such file; check the path")
 
 
 def check_picture(args, output):
