@@ -245,7 +245,8 @@ def read_inference_mat(path):
     try:
         content = read_variables(path, None)
     except ValueError as error:
-        raise DataError(f"{path}: unusable as inference_data.mat ({error}); save it again, with -v7 in MATLAB") from None
+        raise DataError(f"{path}: unusable as inference_data.mat ({error}); save it again, in MATLAB with "
+                        "-v7") from None
     poses = {name: _poses(path, name, value) for name, value in content.items()}
     if not poses:
         raise DataError(f"{path}: holds no variables; expected TS1, TS2, ...")

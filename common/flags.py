@@ -109,9 +109,13 @@ SMOOTHING = ("one-euro", "savgol")  # the choices of --smooth
 SWITCH = {"nargs": "?", "const": True, "default": False, "type": boolean, "metavar": "BOOL"}
 
 
+def _listed(text):
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 def names(value):
-    """A comma-separated list; `*` stands for all and gives None."""
-    listed = [name.strip() for name in value.split(",") if name.strip()]
+    """A comma-separated list, each name once; `*` stands for all and gives None."""
+    listed = _listed(value)
     if not listed:
         raise argparse.ArgumentTypeError("names nothing; leave the flag out for the usual ones")
     return None if listed == ["*"] else listed
@@ -119,7 +123,7 @@ def names(value):
 
 def split_names(text, flag, choices=None):
     """The names of a comma-separated list, each once. Raises UsageError for none, and for one not in `choices`."""
-    listed = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    listed = _listed(text)
     if not listed:
         raise UsageError(f"{flag}: names nothing; leave it out for all")
     for name in listed:

@@ -6,7 +6,18 @@ import sys
 import pytest
 from conftest import ROOT
 
-from common.flags import HelpFormatter, OneLineParser, fraction, natural, picture_size, positive, positive_float, widths
+from common.flags import (
+    HelpFormatter,
+    OneLineParser,
+    fraction,
+    names,
+    natural,
+    picture_size,
+    positive,
+    positive_float,
+    split_names,
+    widths,
+)
 
 
 @pytest.fixture
@@ -63,3 +74,7 @@ def test_ctrl_c_while_a_script_imports_is_one_line(script, expected):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0 and done.stderr.startswith(expected)
     assert ("Traceback" in done.stderr) == (expected == "Traceback")
+
+
+def test_a_name_that_is_listed_twice_counts_once():
+    assert names(" S1, S5,S1,,") == split_names("S1,S5,S1", "--subjects") == ["S1", "S5"] and names("*") is None
