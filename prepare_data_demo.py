@@ -2,8 +2,9 @@
 
     python prepare_data_demo.py                      # about 34,000 frames of motion, 4 cameras, into data/
     python prepare_data_demo.py --frames 1000        # longer sequences
-    python run_s-agcn.py -d demo -k gt               # train on it; -k detected: with a detector's noise
-                                                     # -k detectron_pt_coco: that, and COCO's joints
+    python run_s-agcn.py -d demo -k gt -arc 3,3 -ch 16 -b 32 --stride 4 -e 3     # train a small network on it;
+                                                     # -k detected: with a detector's noise; -k detectron_pt_coco:
+                                                     # that, and COCO's joints
     python prepare_data_demo.py --raw 3dhp           # a miniature MPI-INF-3DHP in its original files, into data/raw/
     python prepare_data_demo.py --raw 3dhp --images  # the same, with pictures of a few frames of its test sequences
     python prepare_data_demo.py --raw h36m           # a miniature Human3.6M with videos, in its original archives
@@ -37,9 +38,10 @@ from common.synthetic import (
     write_own_video,
 )
 from common.synthetic_layouts import detector_joints
-from common.utils import DataError, UsageError, progress, run_script
+from common.utils import DataError, UsageError, check_place, progress, run_script
 
-OWN_VIDEO_CHECKPOINT = "checkpoint/demo/16_detectron_pt_coco_9_supervised.bin"
+DEMO_CHECKPOINTS = "checkpoint/demo"
+OWN_VIDEO_CHECKPOINT = f"{DEMO_CHECKPOINTS}/16_detectron_pt_coco_9_supervised.bin"
 RECIPE = 1  # raised when the motion or the noise changes: files made before are then no longer the same data
 RAW_RECIPE = 1  # the same for the raw trees
 FRAMES = 300
@@ -184,6 +186,7 @@ def main(args):
     if not args.force and all([is_made(path, settings) for path in paths]):
         print(f"{', '.join(map(str, paths))}: exists, kept; --force writes it anew")
     else:
+        check_place(paths[0])
         positions = make_positions(args)
         write(paths[0], settings, positions_3d=np.array(positions, dtype=object))
         for name, (layout, views) in make_keypoints(positions, args.seed).items():
@@ -192,7 +195,8 @@ def main(args):
         sequences = len(args.subjects) * len(sequence_names(args.actions))
         print(f"{sequences} sequences of {args.frames} frames, {sequences * args.frames * 4:,} camera frames")
     where = "" if args.output == Path("data") else f" --data-dir {args.output}"
-    print(f"next: python run_s-agcn.py -d demo -k gt{where}")
+    print(f"next: python run_s-agcn.py -d demo -k gt{where} -arc 3,3 -ch 16 -tta --evaluate {DEMO_CHECKPOINTS}/"
+          "16_gt_9_supervised.bin")
 
 
 if __name__ == "__main__":

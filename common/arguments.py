@@ -19,7 +19,7 @@ from common.flags import (
     widths,
 )
 from common.pose_data import DATASETS, keypoints_path, positions_path
-from common.utils import DataError, UsageError, check_apart
+from common.utils import DataError, UsageError, check_apart, check_place
 from common.video import check_output, is_page
 
 _H36M_SUBJECTS = ("S1,S5,S6,S7,S8", "S9,S11")
@@ -213,6 +213,8 @@ DECAYS_USED = {"cosine": (), "exponential": ("lr_decay",), "steps": tuple(DECAYS
 
 def check_training_args(args):
     """Refuse what does not fit together in the shared groups, and fill in the decays of the schedule."""
+    if args.json:
+        check_place(args.json)
     if args.resume and args.evaluate is not None:
         raise UsageError("--resume and --evaluate exclude each other: continue a training run or evaluate its result")
     for name, usual in DECAYS.items():
@@ -274,7 +276,7 @@ def _check_render(args):
     if args.json:
         raise UsageError("--json does not apply to --render; evaluate without it")
     if args.viz_video and not Path(args.viz_video).is_file():
-        raise DataError(f"--viz-video {args.viz_video}: no such file")
+        raise DataError(f"--viz-video {args.viz_video}: no such file; check the path")
 
 
 def check_picture(args, output):

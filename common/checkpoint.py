@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from common.safe_io import NUMPY_GLOBALS, PlainArray, PlainDtype, encode_latin1, plain
-from common.utils import CheckpointError, UsageError, WriteError, atomic_path
+from common.utils import CheckpointError, WriteError, atomic_path
 
 PREFIXES = ("module.", "_orig_mod.")  # torch.nn.DataParallel, torch.compile
 
@@ -228,4 +228,5 @@ def check_writable(folder, flag="-c"):
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UsageError(f"{flag} {folder}: cannot be written ({error.strerror or error})") from error
+        raise WriteError(f"{flag} {folder}: cannot be written ({error.strerror or error}); choose another "
+                         "folder") from error

@@ -4,6 +4,7 @@ Detectron and Detectron2 (npz of VideoPose3D's `infer_video.py`, `infer_video_d2
 frame), AlphaPose, MMPose and COCO results (one JSON). Every file may be wrong: DataError names file and frame.
 """
 import json
+import mimetypes
 import re
 from pathlib import Path
 
@@ -48,6 +49,9 @@ def open_detections(path):
         ready = "positions_2d" in content and "is prepared already: use it by -k; " or ""
         raise DataError(f"{path}: {ready}holds {', '.join(content)[:80] or 'nothing'}, and is of none of the known "
                         f"formats: {KNOWN}")
+    if (mimetypes.guess_type(path)[0] or "").startswith("video/"):
+        raise DataError(f"{path}: is a video, and not what a 2D detector found in it; run a detector on it first "
+                        "(data/README.md says which)")
     content = read_json(path)
     return _format_of(content, path), content
 

@@ -239,13 +239,14 @@ def read_inference_mat(path):
     Raises DataError for a file that is missing or not MATLAB 5, and for variables of another shape or with NaN.
     """
     if not Path(path).exists():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: no such file; check the path")
     if kind_of(path) == "MATLAB 7.3":
         raise DataError(f"{path}: saved as MATLAB 7.3; save it with -v7 in MATLAB")
     try:
         content = read_variables(path, None)
     except ValueError as error:
-        raise DataError(f"{path}: not a MATLAB 5 file, or a damaged one ({error})") from None
+        raise DataError(f"{path}: unusable as inference_data.mat ({error}); save it again, in MATLAB with "
+                        "-v7") from None
     poses = {name: _poses(path, name, value) for name, value in content.items()}
     if not poses:
         raise DataError(f"{path}: holds no variables; expected TS1, TS2, ...")

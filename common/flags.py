@@ -7,11 +7,16 @@ import sys
 from common.utils import UsageError
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something."""
+class HelpFormatter(argparse.HelpFormatter):
+    """Shows the defaults that say something; one that a script sets stands in place of the default that is described.
+    """
 
     def _get_help_string(self, action):
-        return action.help if action.default in (None, "", False) else super()._get_help_string(action)
+        if action.default in (None, "", False, argparse.SUPPRESS):
+            return action.help
+        value = ",".join(map(str, action.default)) if isinstance(action.default, list) else str(action.default)
+        described = re.sub(r" \(default: .*\)", "", action.help)
+        return f"{described} (default: {value.replace('%', '%%')})"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -40,46 +45,39 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (see --help)\n")
 
 
-def positive(value):
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive whole number")
+def _number(kind, value, good, expected):
+    """`value` as a number, `kind` int or float, for which `good` holds; the error says that it is not `expected`."""
+    try:
+        number = kind(value)
+    except ValueError:
+        number = None
+    if number is None or not good(number):
+        raise argparse.ArgumentTypeError(f"{value} is not {expected}")
     return number
+
+
+def positive(value):
+    return _number(int, value, lambda number: number >= 1, "a positive whole number")
 
 
 def natural(value):
-    number = int(value)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return number
+    return _number(int, value, lambda number: number >= 0, "a whole number from 0 on")
 
 
 def fraction(value):
-    number = float(value)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"{value} does not lie in (0, 1]")
-    return number
+    return _number(float, value, lambda number: 0 < number <= 1, "a number in (0, 1]")
 
 
 def probability(value):
-    number = float(value)
-    if not 0 <= number < 1:
-        raise argparse.ArgumentTypeError(f"{value} does not lie in [0, 1)")
-    return number
+    return _number(float, value, lambda number: 0 <= number < 1, "a number in [0, 1)")
 
 
 def positive_float(value):
-    number = float(value)
-    if not (number > 0 and math.isfinite(number)):
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return number
+    return _number(float, value, lambda number: number > 0 and math.isfinite(number), "a positive number")
 
 
 def tilt(value):
-    number = float(value)
-    if not -90 <= number <= 90:
-        raise argparse.ArgumentTypeError(f"{value} degrees: cameras look down by -90 to 90")
-    return number
+    return _number(float, value, lambda number: -90 <= number <= 90, "an angle from -90 to 90 degrees")
 
 
 def frame_rate(value):
@@ -90,10 +88,7 @@ def frame_rate(value):
 
 
 def picture_size(value):
-    number = float(value)
-    if not 0.5 <= number <= 40:
-        raise argparse.ArgumentTypeError(f"{value} inches: pictures of 0.5 to 40 inches can be drawn")
-    return number
+    return _number(float, value, lambda number: 0.5 <= number <= 40, "a height between 0.5 and 40 inches")
 
 
 def widths(value):
@@ -118,9 +113,13 @@ SMOOTHING = ("one-euro", "savgol")  # the choices of --smooth
 SWITCH = {"nargs": "?", "const": True, "default": False, "type": boolean, "metavar": "BOOL"}
 
 
+def _listed(text):
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 def names(value):
-    """A comma-separated list; `*` stands for all and gives None."""
-    listed = [name.strip() for name in value.split(",") if name.strip()]
+    """A comma-separated list, each name once; `*` stands for all and gives None."""
+    listed = _listed(value)
     if not listed:
         raise argparse.ArgumentTypeError("names nothing; leave the flag out for the usual ones")
     return None if listed == ["*"] else listed
@@ -128,7 +127,7 @@ def names(value):
 
 def split_names(text, flag, choices=None):
     """The names of a comma-separated list, each once. Raises UsageError for none, and for one not in `choices`."""
-    listed = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    listed = _listed(text)
     if not listed:
         raise UsageError(f"{flag}: names nothing; leave it out for all")
     for name in listed:

@@ -276,7 +276,8 @@ def _say_test_frames(sequences, say):
 
 
 def _evaluate_only(args, data, model, processes, say):
-    unused = [name for name in TRAINING_ONLY + (NOT_FOR_RENDERING if args.render else ()) if name in args.given]
+    ignored = TRAINING_ONLY + (NOT_FOR_RENDERING if args.render else ())
+    unused = [f"--{name.replace('_', '-')}" for name in ignored if name in args.given]
     if unused:
         say(f"INFO: without effect on {'a rendering' if args.render else 'an evaluation'}: {', '.join(unused)}")
     files = data.files(args)

@@ -20,6 +20,7 @@ from common.utils import DataError, UsageError
 DATASET_JOINTS = {"h36m": (17, 32), "demo": (17, 32), "humaneva15": (15,), "humaneva20": (20,)}
 DATASETS = (*DATASET_JOINTS, "custom")
 LARGEST_PIXEL = 1e9  # beyond any image, and far from where float32 ends
+LARGEST_METRES = 100  # of a coordinate in a laboratory; a standing person in millimetres is beyond
 
 
 @dataclass
@@ -192,9 +193,8 @@ def views(dataset, keypoints, subject, action):
         raise DataError(f"{subject} has no calibrated cameras in this dataset; leave the subject out")
     if len(pixels_of) != len(cameras):
         raise DataError(f"{where} has {len(pixels_of)} cameras, the dataset has {len(cameras)}")
-    if world is not None and (len(world) == 0 or not np.isfinite(world).all()):
-        what = "no frames" if len(world) == 0 else "NaN or infinite values"
-        raise DataError(f"3D positions of {subject} {action} hold {what}; prepare the dataset again")
+    if world is not None:
+        _check_world(world, f"3D positions of {subject} {action}")
     root = dataset.skeleton().root()
     for i, (view, camera) in enumerate(zip(pixels_of, cameras, strict=True)):
         pixels = checked_view(f"{where} camera {i}", view, keypoints.num_joints, world)
@@ -205,6 +205,15 @@ def views(dataset, keypoints, subject, action):
         poses = world_to_camera(world, camera["orientation"], camera["translation"])
         trajectory = poses[:, root : root + 1].copy()
         yield PoseSequence(subject, action, i, camera, screen, poses - trajectory, trajectory)
+
+
+def _check_world(world, where):
+    if len(world) == 0 or not np.isfinite(world).all():
+        what = "no frames" if len(world) == 0 else "NaN or infinite values"
+        raise DataError(f"{where} hold {what}; prepare the dataset again")
+    if (farthest := np.abs(world).max()) > LARGEST_METRES:
+        raise DataError(f"{where} reach to {farthest:.0f}, which are no metres; if they are millimetres, divide them "
+                        "by 1000 and save the file again")
 
 
 def checked_view(where, view, joints, world):

@@ -269,7 +269,7 @@ class TrainingRun:
     def _resume_best(self, suite, state):
         """The best weights so far: kept in the state, or those of the state itself, where it was saved as the best."""
         best = suite.get("best")
-        if best is not None:
+        if isinstance(best, dict):  # the demo's checkpoints hold the error alone: they are the best themselves
             self._take_as_best(float(best["error"]), best["weights"])
         elif self.history and self.criterion in self.history[-1]:
             errors = [row[self.criterion] for row in self.history if self.criterion in row]

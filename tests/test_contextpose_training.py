@@ -49,7 +49,7 @@ def make_trainer(tiny_contextpose, tmp_path, monkeypatch):
         loaders = [Loader(Human36MViews(config, split), 0, processes.device) for split in ("train", "val")]
         folder = RunFolder(tmp_path / run)
         return Trainer(config, folder, model, *loaders, processes,
-                       types.SimpleNamespace(seed=seed, amp="off", sync_bn=False, keep=None))
+                       types.SimpleNamespace(seed=seed, amp="off", sync_bn=False, keep=None, fresh=True, weights=None))
     return make
 
 
@@ -87,7 +87,7 @@ def test_a_run_stopped_within_an_epoch_and_gone_on_with_ends_with_the_same_weigh
     stopped = make_trainer("stopped", train__n_epochs=2)
     assert len(stopped.loader.dataset.plan(1, 0)) > 1
     stopped._prepare()
-    with pytest.raises(Interrupted, match="after 1 batches"):
+    with pytest.raises(Interrupted, match="after 1 batches.* the same command without --fresh goes on"):
         stopped._train_epoch(StopAfter(1))
     resumed = make_trainer("stopped", train__n_epochs=2)
     resumed.resume(stopped.run.newest())

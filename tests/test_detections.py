@@ -250,6 +250,13 @@ def test_absurd_coordinates_are_joints_not_found(tmp_path, motion):
     assert np.isfinite(person_keypoints(found)[0]).all()
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.avi", "CLIP.MOV"])
+def test_the_video_itself_is_told_from_its_detections(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\0\0\0\x18ftypmp42")
+    with pytest.raises(DataError, match=f"{name}: is a video, and not what a 2D detector found in it"):
+        read_detections(tmp_path / name)
+
+
 def coco_entry(**changes):
     return [{"image_id": 0, "category_id": 1, "keypoints": [1.0, 2.0, 0.5] * 17, "score": 0.5} | changes]
 

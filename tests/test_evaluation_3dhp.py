@@ -298,7 +298,7 @@ def test_missing_damaged_and_foreign_matlab_files_are_refused(tmp_path):
     with pytest.raises(DataError, match="not a MATLAB 5 file"):
         read_inference_mat(path)
     path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(384) + b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(DataError, match="-v7"):
+    with pytest.raises(DataError, match="saved as MATLAB 7.3; save it with -v7"):
         read_inference_mat(path)
 
 

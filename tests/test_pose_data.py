@@ -115,6 +115,7 @@ def test_damaged_keypoints_are_named(demo_data, tmp_path, name):
     (lambda p: p["S9"].update(Walking=p["S9"]["Walking"][:, :16]), "expected (frames, 17 or 32, 3)"),
     (lambda p: p["S9"].update(Walking=p["S9"]["Walking"][:0]), "hold no frames"),
     (lambda p: p["S9"]["Walking"].fill(np.inf), "NaN or infinite"),
+    (lambda p: np.multiply(p["S9"]["Walking"], 1000, out=p["S9"]["Walking"]), "no metres"),
     (lambda p: p.pop("S9"), "subject S9 is not in the 3D data"),
 ])
 def test_damaged_positions_are_named(demo_data, tmp_path, damage, message):

@@ -112,6 +112,7 @@ def test_20_humaneva_joints_and_16_mpii_joints_train(tmp_path):
     (["--no-proj"], ["--no-proj does not apply"]),
     (["--resume", "a", "--evaluate", "b"], ["--resume and --evaluate"]),
     (["-lrd", "0.9"], ["--lr-schedule exponential"]),
+    (["--json", "."], ["is a folder"]),
     (["-d", "nothing"], ["nothing", "h36m", "demo"]),
     (["-arc", "3,4"], ["3,4", "odd"]),
     (["-arc", "x"], ["odd numbers"]),
@@ -141,7 +142,7 @@ def test_flags_take_underscores_too(demo_data, demo_checkpoint):
     done = run_script("run_s-agcn.py", "--data_dir", demo_data, "-d", "demo", "-arc", "3,3", "-ch", 4,
                       "--batch_size", 9, "--subjects_test", "S9", "--evaluate", demo_checkpoint)
     assert done.status == 0, done.err
-    assert "without effect on an evaluation: batch_size" in done.out
+    assert "without effect on an evaluation: --batch-size" in done.out
 
 
 def test_optimised_and_ordinary_operations_give_the_same_figures(demo_data, demo_checkpoint, tmp_path):

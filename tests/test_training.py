@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, TINY, assert_same_weights, made_once, run_script, start
+from conftest import GOLDEN, ROOT, TINY, assert_same_weights, made_once, run_script, start
 
 from common import checkpoint
 from common.cpu import has_bfloat16
@@ -167,6 +167,16 @@ def test_an_optimiser_state_that_does_not_fit_starts_afresh_with_a_notice(humane
         32, "-b", 128, "-e", 6, "--subset", 0.3, "--no-eval", "-c", tmp_path, "--no-tensorboard", "--resume", "odd.bin")
     assert done.status == 0, done.err
     assert "INFO: the optimiser starts afresh" in done.out
+
+
+def test_the_shipped_demo_checkpoints_resume_as_the_best_so_far(demo_data, tmp_path):
+    shipped = ROOT / "checkpoint" / "demo" / "16_gt_9_supervised.bin"
+    done = run_script("run_s-agcn.py", "-d", "demo", "--data-dir", demo_data, "-str", "S1", "-ste", "S9", "-arc", "3,3",
+                      "-ch", 16, "-e", 10, "--no-tensorboard", "-c", tmp_path, "--resume", shipped)
+    assert done.status == 0, done.err
+    assert "the best epoch by validation MPJPE (49.7 mm)" in done.out  # its ten epochs are done
+    ours, theirs = (checkpoint.load(path)["model_pos"] for path in (tmp_path / shipped.name, shipped))
+    assert all(value.equal(theirs[name]) for name, value in ours.items())
 
 
 def test_bare_weights_cannot_be_resumed(demo_data, tmp_path, whole_run):

@@ -121,7 +121,17 @@ def load_weights(model, path):
     """
     content = checkpoint.load(path)
     check_depth(backbone_state(content, path), model.backbone.state_dict(), path)
+    _check_attention(checkpoint.model_state(content, path), model.state_dict(), path)
     checkpoint.load_into(model, content, path)
+
+
+def _check_attention(given, wanted, path):
+    """Raise CheckpointError, that names the setting which would fit, where one of the networks has no attention."""
+    given, wanted = ([name for name in state if ".mid_res." in name] for state in (given, wanted))
+    found, expected = (any(".atten_conv." in name for name in names) for names in (given, wanted))
+    if given and found != expected:
+        raise CheckpointError(f"{path}: weights of a network {'with' if found else 'without'} context attention; "
+                              f"it would fit with model.volume_net.use_context_attention: {str(found).lower()}")
 
 
 def load_initial_weights(model, root="", notice=print):

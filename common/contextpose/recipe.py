@@ -156,10 +156,10 @@ def predict_own_images(args, config, processes):
         raise UsageError("--predict runs in one process; start it without torchrun")
     prepare(args, config, processes)
     K, output = parse_intrinsics(args.intrinsics), args.output or Path("output/predict")
-    checkpoint.check_writable(output, "--output")
     paths = find_images(args.predict)
     boxes = read_boxes(args.boxes, paths, image_sizes(paths))
     model, weights = load_model(args, config, processes)
+    checkpoint.check_writable(output, "--output")
     for line in predict_images(model, paths, K, boxes, args.pelvis_depth, processes.device, output,
                                config.model.image_shape, make_source(weights), args.fps):
         print(line)

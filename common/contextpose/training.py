@@ -53,7 +53,7 @@ class Trainer:
     """Trains `model` on `loader`'s dataset, validates every epoch, and writes the run's folder.
 
     config: common.contextpose.config.Config; run: RunFolder; loaders: `loading.Loader` for training and validation;
-    options: seed, amp, sync_bn, keep (checkpoints to keep, None: all).
+    options: seed, amp, sync_bn, keep (checkpoints to keep, None: all), and fresh and weights, which began another run.
     """
 
     def __init__(self, config, run, model, loader, validation, processes, options):
@@ -102,8 +102,10 @@ class Trainer:
         except Interrupted:
             done = self.sums.batches
             self._save(self.epoch)
+            new = " and ".join(flag for flag in ("--fresh", "--weights") if getattr(self.options, flag[2:]))
             raise Interrupted(f"stopped in epoch {self.epoch + 1} after {done} batches, saved in "
-                              f"{self.run.checkpoint(self.epoch)}; the same command goes on") from None
+                              f"{self.run.checkpoint(self.epoch)}; the same command{new and f' without {new}'} goes "
+                              "on") from None
         if not self.processes.any(self.sums.samples):
             raise SuiteError(f"all {self.sums.skipped} batches of epoch {self.epoch + 1} gave no finite loss; lower "
                              "train.volume_net_lr and train.backbone_lr, or set loss.grad_clip")
