@@ -97,7 +97,7 @@ def measure_onnx(args):
     with tempfile.TemporaryDirectory() as folder:
         weights, path = Path(folder) / "weights.bin", Path(folder) / "lifter.onnx"
         checkpoint.save(weights, network.state_dict())
-        write_onnx(path, exportable(network, weights), exporter, say=lambda line: None)
+        write_onnx(path, exportable(network, [weights]), exporter, say=lambda line: None)
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     x = torch.randn(batch, network.receptive_field(), 17, 2)
     plain = functools.partial(session.run, None, {"keypoints_2d": x.numpy()})

@@ -104,12 +104,12 @@ def lifter(args):
     from common.onnx_lifting import exportable, load_lifter
 
     path = checkpoint.find(args.evaluate, CHECKPOINT_FOLDERS)
-    model = load_lifter(path, args)
+    model, files = load_lifter(path, args)
     if args.pose_sequence not in (None, model.pose_sequence):
         raise UsageError(f"{path}: is {'of' if model.pose_sequence else 'not of'} the full model: leave "
                          f"--{'no-' if model.pose_sequence else ''}pose-sequence out")
     print(f"{path}: {model.dataset}, {model.receptive_field()} frames{', causal' if model.causal else ''}")
-    return exportable(model, path)
+    return exportable(model, files)
 
 
 def contextpose(args):

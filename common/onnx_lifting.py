@@ -39,7 +39,7 @@ INTRINSICS = "fx, fy, cx, cy, and five zeros: focal lengths times 2 / w, the cen
 
 
 def load_lifter(path, args):
-    """The network with the weights of a checkpoint: what the file does not tell, the arguments say.
+    """The network with the weights of a checkpoint, and the files read; what they do not tell, the arguments say.
 
     args: dataset, keypoints (a layout), architecture, frames, causal, refine; None where they say nothing. Raises
     CheckpointError, UsageError.
@@ -63,7 +63,7 @@ def load_lifter(path, args):
         raise UsageError(f"--refine: there is a refinement for mpi_inf_3dhp only, not for {dataset}")
     if args.frames:
         raise UsageError(f"--frames is for mpi_inf_3dhp; on {dataset} give the filter widths, -arc")
-    return network_of(path, loaded, dataset, layout, args.architecture, args.causal)
+    return network_of(path, loaded, dataset, layout, args.architecture, args.causal), [path]
 
 
 def _dataset_of(path, shapes):
@@ -91,7 +91,7 @@ def _layout_of(path, dataset, given, said):
 
 
 def _load_3dhp(path, shapes, said, args):
-    """The network of MPI-INF-3DHP, with its refinement in the same file or in the one beside it."""
+    """The network of MPI-INF-3DHP, with its refinement in the same file or in the one beside it, and the files."""
     named = re.match(r"no_refine_\d+_(\d+)(_causal)?", Path(path).name)
     causal = args.causal if args.causal is not None else bool(said.get("causal", named and named[2]))
     fitting = {frames: widths for frames, widths in WIDTHS_3DHP.items() if len(widths) == shapes["widths"]}
@@ -112,9 +112,9 @@ def _load_3dhp(path, shapes, said, args):
             model = S_AGCN(17, 2, 17, widths, **of_3dhp)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: builds no network ({error}); get it again from its author") from None
-    Mpi3dhpFiles(SimpleNamespace(channels=shapes["channels"], frames=math.prod(widths), causal=causal, refine=refine,
-                                 checkpoint=str(Path(path).parent), previous_dir="")).load(model, Path(path))
-    return model.eval()
+    files = Mpi3dhpFiles(SimpleNamespace(channels=shapes["channels"], frames=math.prod(widths), causal=causal,
+                                         refine=refine, checkpoint=str(Path(path).parent), previous_dir=""))
+    return model.eval(), files.load(model, Path(path))
 
 
 # ---- its forward pass
@@ -176,8 +176,8 @@ def _convolve(x, convolution):
 # ---- what its file tells
 
 
-def exportable(model, path):
-    """The `Exportable` of a network with the weights in the file `path`."""
+def exportable(model, files):
+    """The `Exportable` of a network with the weights in files, of the lifter and perhaps of its refinement."""
     refined = isinstance(model, RefinedLifter)
     units = "mm" if model.dataset == "mpi_inf_3dhp" else "m"
     outputs = {"pose_3d": ("batch", None, None, None)}
@@ -187,7 +187,7 @@ def exportable(model, path):
         outputs["pose_sequence_3d"] = ("batch", None, None, None)
     inputs = {"keypoints_2d": ("batch", None, None, None)} | ({"intrinsics": ("batch", None)} if refined else {})
     return Exportable(FoldedLifter(model), inputs, outputs, dict.fromkeys(outputs, units), _cases(model, refined),
-                      model, _metadata(model, path, units, refined))
+                      model, _metadata(model, files, units, refined))
 
 
 def skeletons(model):
@@ -196,9 +196,9 @@ def skeletons(model):
     return LAYOUTS.get(model.input_layout, own), own
 
 
-def _metadata(model, path, units, refined):
+def _metadata(model, files, units, refined):
     taken, given = skeletons(model)
-    source = make_source(path)
+    source = make_source(*files)
     return {
         "network": "GLA-GCN", "dataset": model.dataset, "units": units, "axes": CAMERA_AXES,
         "root": given.names()[given.root()], "joint_names": given.names(), "parents": given.parents(),
@@ -208,7 +208,8 @@ def _metadata(model, path, units, refined):
         "pose_of": "the window's last frame" if model.causal else "the window's centre frame", "causal": model.causal,
         "frames_per_second": NETWORK_FPS if model.dataset == "h36m" else None, "padding": PADDING,
         "normalisation": NORMALISATION, **({"intrinsics": INTRINSICS} if refined else {}),
-        "checkpoint": Path(path).name, "checkpoint_sha256": source["checkpoint_sha256"],
+        **{role: Path(file).name for role, file in zip(("checkpoint", "refinement"), files, strict=False)},
+        **{name: value for name, value in source.items() if name.endswith("_sha256")},
     }
 
 

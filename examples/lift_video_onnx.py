@@ -24,6 +24,8 @@ def main(model, detections, output):
     told = {name: json.loads(session.get_modelmeta().custom_metadata_map[name])
             for name in ("window", "target_frame", "frames_per_second", "joint_names", "joint_names_2d")}
     data = np.load(detections)
+    if missing := {"keypoints_2d", "joint_names_2d", "size", "fps"} - set(data.files):
+        sys.exit(f"{detections}: has no {', '.join(sorted(missing))}; prepare it of one video, with --video or --fps")
     if data["joint_names_2d"].tolist() != told["joint_names_2d"]:
         sys.exit(f"{model}: takes other 2D joints than {detections} has; export it with -k for these")
     width, height = data["size"]

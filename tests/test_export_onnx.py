@@ -2,6 +2,7 @@
 import contextlib
 import copy
 import errno
+import hashlib
 import inspect
 import json
 import math
@@ -65,7 +66,7 @@ def assert_gives_the_poses_of(model, path, x):
 def metadata(path):
     """What the file tells: text, or the values that are in JSON."""
     told = dict(onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map)
-    for name in told.keys() - {"checkpoint_sha256"}:
+    for name in told.keys() - {"checkpoint_sha256", "refinement_sha256"}:
         with contextlib.suppress(ValueError):
             told[name] = json.loads(told[name])
     return told
@@ -109,7 +110,7 @@ def test_the_refinement_goes_with_its_lifter_from_one_file_or_two(tmp_path):
     whole = tmp_path / "3dhp_4_27_refine.bin"
     torch.save(weights, whole)
     args = export_onnx.get_args(["--evaluate", str(whole), "--frames", "27", str(tmp_path / "a.onnx")])
-    loaded = onnx_lifting.load_lifter(whole, args).state_dict()
+    loaded = onnx_lifting.load_lifter(whole, args)[0].state_dict()
     assert loaded.keys() == weights.keys() and all(torch.equal(loaded[name], weights[name]) for name in weights)
     refinement = {name: weights.pop(name) for name in list(weights) if name.startswith("refinement.")}
     torch.save(weights, tmp_path / "no_refine_4_27_refined.pth")
@@ -124,6 +125,9 @@ def test_the_refinement_goes_with_its_lifter_from_one_file_or_two(tmp_path):
     assert (expected[0] - expected[1]).abs().max() > 1  # the refinement does something
     told = metadata(tmp_path / "a.onnx")
     assert told["units"] == "mm" and told["intrinsics"].startswith("fx, fy, cx, cy")
+    for role, name in (("checkpoint", "no_refine_4_27_refined.pth"), ("refinement", "refine_4_27.pth")):
+        assert told[role] == name
+        assert told[f"{role}_sha256"] == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
 
 
 @pytest.mark.skipif("dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters,
@@ -255,7 +259,7 @@ def test_a_file_that_computes_something_else_is_not_written(monkeypatch, tmp_pat
 def test_what_float32_leaves_open_is_told_and_what_it_does_not_is_refused(tmp_path):
     model = shaken(S_AGCN(20, 2, 20, [3], channels=4, dataset="humaneva20"))
     model.fc.weight.data *= 1e5  # poses of kilometres: neither torch nor ONNX Runtime has them to 0.1 mm
-    exportable = onnx_lifting.exportable(model, DEMO)
+    exportable = onnx_lifting.exportable(model, [DEMO])
     said = []
     write_onnx(tmp_path / "a.onnx", exportable, choose_exporter(), say=said.append)
     assert any("torch's own float32" in line for line in said)

@@ -137,7 +137,7 @@ def test_nothing_that_is_read_is_written_over(render, demo_data, tmp_path):
     (["--viz-export", "a.npz", "--smooth", "kalman"], ["kalman", "one-euro", "savgol"]),
     (["--viz-export", "a.txt"], ["a.txt", ".bvh"]),
     (["--viz-export", "a.npz", "--camera-tilt", "3"], ["--camera-tilt", "-d demo", "known"]),
-    (["--viz-export", "a.npz", "--camera-tilt", "-91"], ["--camera-tilt", "-91 degrees", "90"]),
+    (["--viz-export", "a.npz", "--camera-tilt", "-91"], ["--camera-tilt", "-91", "from -90 to 90 degrees"]),
 ], ids=" ".join)
 def test_what_does_not_apply_to_a_page_is_refused(demo_data, tmp_path, flags, words):
     flags[1] = str(tmp_path / flags[1])
