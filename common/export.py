@@ -8,10 +8,7 @@ Every script that predicts writes such files, and everything that shows or conve
     with np.load("walking.npz") as poses:
         poses["joints"], poses["axes"], poses["joint_names"], poses["fps"]
 """
-import hashlib
 import json
-import shlex
-import sys
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -31,8 +28,6 @@ ROOT_PATHS = {"ground truth": "the root joint's path is that of the ground truth
               "predicted": "the root joint's path is predicted",
               "in place": "the root joint's path is not known: the person stays in place",
               "origin": "the root joint is the origin in every frame"}
-SOURCE_KEYS = ("checkpoint", "checkpoint_sha256", "refinement", "refinement_sha256", "command", "dataset", "subject",
-               "action", "camera", "video", "smoothing")
 FRAMES_OF = ("joints", "times", "joints_camera", "ground_truth", "keypoints_2d")  # what has a row per frame
 NOT_POSES = "is no file of predicted poses; give one that --viz-export, --export or --predict wrote"
 SLOWEST, FASTEST = 1e-15, 1e15  # frames per second: times that any number can hold
@@ -45,7 +40,7 @@ class Prediction:
     joints: (T, J, 3) float32 metres; frame: their frame of reference, a key of `AXES`; skeleton: of the J joints; fps:
     frames per second, of uneven ones the mean, and where frames are left out those of the whole; times: (T,) ascending
     seconds where the frames are uneven in time or some are left out, else None; root_path: a key of `ROOT_PATHS`;
-    source: {key of SOURCE_KEYS: text}; joints_camera: (T, J, 3), the same in the camera's space, where `frame` is
+    source: of `common.source.make_source`; joints_camera: (T, J, 3), the same in the camera's space, where `frame` is
     another; ground_truth: (T, J, 3) in `frame`; keypoints_2d: (T, K, 2) pixels, NaN where there are none, of
     skeleton_2d in pictures of `size` (width, height); extra: {name: array of numbers or text}.
     """
@@ -142,31 +137,6 @@ class Prediction:
 def _float32(values):
     with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and refused as such
         return np.asarray(values).astype(np.float32)
-
-
-def make_source(checkpoint=None, refinement=None, **known):
-    """What is known of where poses come from, {key of SOURCE_KEYS: text}.
-
-    checkpoint, refinement: paths of the network's weights, and of those that refine what it predicts where they lie in
-    a file of their own; their hashes are taken.
-    """
-    source = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}
-    for name, path in (("checkpoint", checkpoint), ("refinement", refinement)):
-        if path is not None:
-            source |= {name: str(path), f"{name}_sha256": _sha256(path)}
-    source |= {name: value for name, value in known.items() if value is not None}
-    unknown = set(source) - set(SOURCE_KEYS)
-    if unknown:
-        raise ValueError(f"a source has no {', '.join(sorted(unknown))}")
-    return {name: storable(value) for name, value in source.items()}
-
-
-def _sha256(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 # ---- the file
@@ -310,7 +280,7 @@ def read_prediction(path):
     except KeyError as error:
         raise DataError(f"{path}: has no {error}; export it again") from None
     except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError, MemoryError) as error:
-        raise DataError(f"{path}: is damaged ({' '.join(str(error).split())[:200]}); export it again") from None
+        raise DataError(f"{path}: holds no usable poses ({' '.join(str(error).split())[:200]}); export it again") from None
 
 
 def _kind(path):

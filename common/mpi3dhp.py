@@ -8,11 +8,12 @@ import numpy as np
 from common import checkpoint
 from common.camera import image_coordinates
 from common.evaluation_3dhp import ScoredSequence, read_inference_mat, report
-from common.export import Prediction, make_source, write_prediction
+from common.export import Prediction, write_prediction
 from common.keypoints import MPI_INF_3DHP_17
 from common.mpi3dhp_dataset import TEST_FPS, TEST_SEQUENCES, load_test, load_training
 from common.refinement import fit_intrinsics
 from common.run_files import RunFiles
+from common.source import make_source
 from common.utils import CheckpointError, DataError
 
 PREDICTIONS = "predictions"  # the folder of the results files

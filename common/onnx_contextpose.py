@@ -10,10 +10,10 @@ from common.contextpose.image import DEVIATION, MEAN, normalised
 from common.contextpose.pairwise import limb_groups
 from common.contextpose.recipe import STRIDE, load_model
 from common.contextpose.volumetric import scale_projections
-from common.export import make_source
 from common.h36m_raw import CAMERAS, pixel_camera
 from common.keypoints import CONTEXTPOSE_17, CONTEXTPOSE_17_FROM_H36M_32, CONTEXTPOSE_PELVIS
 from common.onnx_export import Exportable
+from common.source import make_source
 from common.synthetic_h36m import demo_positions
 from common.synthetic_images import render_person
 from common.utils import UsageError

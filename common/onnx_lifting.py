@@ -14,7 +14,7 @@ from common.agcn import SUBSETS
 from common.agcn_inference import fold_unit
 from common.arguments import WIDTHS_3DHP
 from common.camera import normalize_screen_coordinates
-from common.export import CAMERA_AXES, make_source
+from common.export import CAMERA_AXES
 from common.graph import GRAPHS, LAYOUT_OF
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import LAYOUTS, MPI_INF_3DHP_17
@@ -24,6 +24,7 @@ from common.onnx_export import Exportable
 from common.refinement import RefinedLifter
 from common.resampling import NETWORK_FPS
 from common.s_agcn import S_AGCN
+from common.source import make_source
 from common.synthetic import make_motion, project_views
 from common.synthetic_layouts import named_joints
 from common.utils import CheckpointError, UsageError

@@ -8,10 +8,11 @@ from common.camera import camera_to_world, image_coordinates
 from common.custom_dataset import USUAL_TILT, CustomDataset, camera_orientation
 from common.engine import predict, prediction_bar
 from common.evaluation import check_finite
-from common.export import Prediction, export_prediction, make_source, results_paths
+from common.export import Prediction, export_prediction, results_paths
 from common.keypoints import LAYOUTS
 from common.pose_data import thinned, views
 from common.resampling import NETWORK_FPS, ascending, at_network_rate, steady_rate
+from common.source import make_source
 from common.utils import DataError, UsageError, print_notices
 from common.video import is_page, shown_frames
 

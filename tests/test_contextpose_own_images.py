@@ -19,9 +19,10 @@ from common.contextpose.own_images import (
     square_box,
 )
 from common.contextpose.pictures import save_picture
-from common.export import make_source, read_prediction
+from common.export import read_prediction
 from common.h36m_images import box_of_mask
 from common.h36m_raw import CAMERAS, pixel_camera, to_camera
+from common.source import make_source
 from common.synthetic import make_motion
 from common.synthetic_images import render_person
 from common.utils import CheckpointError, DataError, UsageError

@@ -1,5 +1,4 @@
 """run_contextpose.py's training: what a step does and does not, and that a run goes on exactly where it stopped."""
-import collections
 import copy
 import csv
 import json
@@ -16,9 +15,8 @@ from common.contextpose.config import load_config
 from common.contextpose.dataset import Human36MViews, limb_lengths
 from common.contextpose.loading import Loader
 from common.contextpose.model import ContextPose
-from common.contextpose.optimisers import Schedule
 from common.contextpose.pose_resnet import FEATURES, BasicBlock
-from common.contextpose.runs import RunFolder, find_run, new_run
+from common.contextpose.runs import RunFolder
 from common.contextpose.training import Trainer
 from common.contextpose.volumetric import cuboid_points
 from common.distributed import Processes
@@ -204,22 +202,6 @@ def test_a_fixed_backbone_stays_and_the_rest_learns(make_trainer):
     assert any(name.startswith("backbone.layer1") for name in changed)
 
 
-def test_rates_fall_at_the_milestones_as_torchs_scheduler_has_them():
-    def optimizer():
-        return torch.optim.Adam([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (1.0, 0.1)])
-
-    ours, theirs = optimizer(), optimizer()
-    schedule = Schedule(ours, [2, 3], 0.5)
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(theirs, [2, 3], 0.5)
-    for epoch in range(5):
-        schedule.set_epoch(epoch)
-        assert [g["lr"] for g in ours.param_groups] == pytest.approx([g["lr"] for g in theirs.param_groups])
-        saved = {name: value for name, value in scheduler.state_dict().items() if name in schedule.state_dict()}
-        assert saved == schedule.state_dict() and isinstance(saved["milestones"], collections.Counter)
-        theirs.step()
-        scheduler.step()
-
-
 def test_a_state_of_another_network_starts_the_optimiser_afresh(make_trainer, capsys):
     trainer = make_trainer(train__n_epochs=1)
     trainer.train()
@@ -327,25 +309,6 @@ def test_pictures_and_losses_reach_tensorboard(make_trainer):
     batches = len(trainer.loader.dataset.plan(1, 0))
     assert len(events.Scalars("batch/loss")) == batches
     assert np.isfinite([event.value for event in events.Scalars("valid/mpjpe_mm")]).all()
-
-
-def test_the_newest_run_of_a_title_is_found_and_a_new_one_never_takes_its_place(tmp_path):
-    assert find_run(tmp_path, "a") is None
-    runs = [new_run(tmp_path, title) for title in ("a", "a", "ab")]
-    assert len({run.path for run in runs}) == 3
-    odd = "a/b: \0" + 300 * "c"
-    made = new_run(tmp_path, odd)
-    made.save(0, {"w": torch.zeros(1)}, {})
-    assert find_run(tmp_path, odd).path == made.path
-    for run in runs[:2]:
-        run.save(0, {"w": torch.zeros(1)}, {})
-    runs[2].save(7, {"w": torch.zeros(1)}, {})
-    assert find_run(tmp_path, "a").path == runs[1].path
-    runs[0].save(1, {"w": torch.zeros(1)}, {})
-    assert find_run(tmp_path, "a").newest() == runs[0].checkpoint(1)
-    (runs[0].checkpoint(1) / "optimizer.pth").unlink()
-    assert runs[0].newest() == runs[0].checkpoint(0)
-    assert find_run(runs[1].path, "whatever").path == runs[1].path
 
 
 def test_at_first_the_backbone_alone_learns_where_joints_are(make_trainer):

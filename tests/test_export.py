@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 
 from common.export import (
-    SOURCE_KEYS,
     Prediction,
     check_export,
     export_prediction,
-    make_source,
     read_prediction,
     results_paths,
     write_prediction,
 )
 from common.keypoints import COCO_17, H36M_17
 from common.skeleton import Skeleton
+from common.source import SOURCE_KEYS, make_source
 from common.utils import DataError, DependencyError, UsageError, WriteError
 
 

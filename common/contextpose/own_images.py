@@ -190,7 +190,7 @@ def predict_images(model, paths, K, boxes, pelvis_depth, device, output, image_s
     model: a module, on `device`, that is called with images (B, 1, 3, h, w), projections (B, 1, 3, 4) and pelvis (B,
     3) and gives something with .keypoints (B, 17, 3) world mm; paths: n; K (3, 3); boxes (n, 4) square tlbr, of
     `read_boxes`; pelvis_depth: mm, or None to take it from the boxes; image_shape: (height, width) of the crops;
-    source: of `common.export.make_source`; fps: images a second, or None where nobody says.
+    source: of `common.source.make_source`; fps: images a second, or None where nobody says.
     Written to the folder `output`: the files `FILES` of the `Prediction` whose frames are the images (see
     `as_prediction`), and a picture per image. Raises DataError where an image cannot be read, CheckpointError where
     the network's joints are not finite.

@@ -16,8 +16,8 @@ from common.contextpose.sync_bn import synchronised
 from common.contextpose.training import Trainer
 from common.cpu import has_bfloat16
 from common.engine import StopSignals
-from common.export import make_source
 from common.folders import only_run
+from common.source import make_source
 from common.utils import CheckpointError, UsageError
 
 STRIDE = 32  # of the backbone: other images would be padded, and joints looked for beside where they are
