@@ -280,7 +280,8 @@ def read_prediction(path):
     except KeyError as error:
         raise DataError(f"{path}: has no {error}; export it again") from None
     except (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError, MemoryError) as error:
-        raise DataError(f"{path}: holds no usable poses ({' '.join(str(error).split())[:200]}); export it again") from None
+        raise DataError(f"{path}: holds no usable poses ({' '.join(str(error).split())[:200]}); export it "
+                        "again") from None
 
 
 def _kind(path):
