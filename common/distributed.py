@@ -92,6 +92,9 @@ class Processes:
     def close(self):
         """Leave the group, and end its threads: one that is left aborts a process that ends just then."""
         if dist.is_initialized():
+            # These drop the tensors of the last exchange and need Python's lock for it, which torch 2.4 holds while it
+            # waits for their end: neither would ever go on. While this thread sleeps, they have it.
+            time.sleep(0.1)
             dist.destroy_process_group()
 
 

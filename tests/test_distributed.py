@@ -34,5 +34,8 @@ def test_a_closed_group_leaves_no_thread_that_python_would_end_within_cpp():
     ranks = [subprocess.Popen([sys.executable, "-c", RANK], cwd=ROOT, text=True, stdout=subprocess.PIPE,
                               env={**script_environment(), **place, "RANK": str(rank), "LOCAL_RANK": str(rank)})
              for rank in range(2)]
-    for rank in ranks:
-        assert rank.communicate(timeout=100)[0] == "True False\n" and rank.returncode == 0
+    said = [rank.communicate(timeout=100)[0] for rank in ranks]
+    assert all(rank.returncode == 0 for rank in ranks)
+    if said == ["False False\n"] * 2:
+        pytest.skip("this torch does not name its threads")
+    assert said == ["True False\n"] * 2
