@@ -39,6 +39,7 @@ def main(model, detections, output):
     poses = np.concatenate([session.run(["pose_3d"], {"keypoints_2d": windows[start:start + 64]})[0][:, 0]
                             for start in range(0, len(windows), 64)])
     np.savez(output, poses=at(times, even, poses), joint_names=told["joint_names"])
+    print(f"{len(times)} poses written to {output}")
 
 
 if __name__ == "__main__":
