@@ -1,10 +1,12 @@
 """Runs of run_contextpose.py: their folders, and the rates of their epochs."""
 import collections
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from common.contextpose.optimisers import Schedule
+from common.contextpose.recipe import _to_go_on_with
 from common.contextpose.runs import find_run, new_run
 
 
@@ -25,6 +27,22 @@ def test_the_newest_run_of_a_title_is_found_and_a_new_one_never_takes_its_place(
     (runs[0].checkpoint(1) / "optimizer.pth").unlink()
     assert runs[0].newest() == runs[0].checkpoint(0)
     assert find_run(runs[1].path, "whatever").path == runs[1].path
+
+
+def test_a_restart_by_torchrun_goes_on_with_the_run_of_its_launch_alone(tmp_path):
+    def chosen(fresh, restarted, launch):
+        return _to_go_on_with(SimpleNamespace(fresh=fresh), SimpleNamespace(logdir=tmp_path, title="a"),
+                              SimpleNamespace(restarted=restarted, launch=launch))
+
+    run = new_run(tmp_path, "a")
+    run.save(0, {"w": torch.zeros(1)}, {"suite": {"launch": "first"}})
+    for launch in ("first", "second"):
+        assert chosen(False, False, launch) == chosen(False, True, launch) == run.newest()
+        assert chosen(True, False, launch) is None
+    assert chosen(True, True, "first") == run.newest()
+    assert chosen(True, True, "second") is None
+    run.save(0, {"w": torch.zeros(1)}, {})  # as published: it tells no launch
+    assert chosen(True, True, "first") is None
 
 
 def test_rates_fall_at_the_milestones_as_torchs_scheduler_has_them():

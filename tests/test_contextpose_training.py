@@ -122,6 +122,15 @@ def test_a_checkpoint_that_was_not_validated_is_validated_when_the_run_goes_on(m
     assert logged(later) == log
 
 
+def test_a_run_that_is_stopped_while_validating_says_how_it_goes_on(make_trainer):
+    trainer = make_trainer(train__n_epochs=1)
+    trainer._prepare()
+    batches = len(trainer.loader.dataset.plan(1, 0))
+    with pytest.raises(Interrupted, match="validating epoch 1, saved in .*0000; the same command without --fresh goes"):
+        trainer._train_epoch(StopAfter(batches))
+    assert trainer.run.newest() == trainer.run.checkpoint(0) and not (trainer.run.newest() / "metric.json").exists()
+
+
 def test_the_table_tells_what_was_minimised_and_measured(make_trainer):
     trainer = make_trainer(train__n_epochs=2, train__backbone_epochs=1, train__backbone_batch_size=1,
                            train__volume_net_lr_step=[1])

@@ -53,9 +53,8 @@ def train(args, config, processes):
     model = build_model(config, Path(config.azureroot) / config.train.limb_length_path, processes)
     checkpoint.check_writable(config.logdir, "--logdir")
     # The first process looks and makes: all go on with the same run.
-    found = None if args.fresh and not processes.restarted else find_run(config.logdir, config.title)
-    found = processes.share(found and found.newest())
-    if found is not None and args.weights:
+    found = processes.share(_to_go_on_with(args, config, processes) if processes.is_main else None)
+    if found is not None and args.weights and not processes.restarted:
         raise UsageError(f"--weights starts a new run, but {found.parents[1]} is one to go on with: add --fresh, or "
                          "leave --weights out")
     if found is None:
@@ -82,6 +81,14 @@ def train(args, config, processes):
         for line in run.places():
             print(line)
     say(f"{run.path}: {trainer.epoch} epochs done; evaluate with --eval --logdir {run.path}")
+
+
+def _to_go_on_with(args, config, processes):
+    """The checkpoint that a training goes on from, or None; --fresh wants one that this launch by torchrun wrote."""
+    run = find_run(config.logdir, config.title)
+    if run is None or args.fresh and not (processes.restarted and run.launch() == processes.launch):
+        return None
+    return run.newest()
 
 
 def chosen_weights(args, config):

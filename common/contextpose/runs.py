@@ -47,6 +47,10 @@ class RunFolder:
         epochs = self.epochs()
         return self.checkpoint(epochs[-1]) if epochs else None
 
+    def launch(self):
+        """The `common.distributed.Processes.launch` that wrote the newest checkpoint, or None where it tells none."""
+        return (checkpoint.load(self.newest() / STATE).get("suite") or {}).get("launch")
+
     def save(self, epoch, weights, state):
         """Write a checkpoint; what was measured of an earlier one in its place goes with that."""
         with atomic_folder(self.checkpoint(epoch)) as temporary:

@@ -100,12 +100,8 @@ class Trainer:
         try:
             self._train_batches(stop)
         except Interrupted:
-            done = self.sums.batches
             self._save(self.epoch)
-            new = " and ".join(flag for flag in ("--fresh", "--weights") if getattr(self.options, flag[2:]))
-            raise Interrupted(f"stopped in epoch {self.epoch + 1} after {done} batches, saved in "
-                              f"{self.run.checkpoint(self.epoch)}; the same command{new and f' without {new}'} goes "
-                              "on") from None
+            raise self._stopped(f"in epoch {self.epoch + 1} after {self.sums.batches} batches", self.epoch) from None
         if not self.processes.any(self.sums.samples):
             raise SuiteError(f"all {self.sums.skipped} batches of epoch {self.epoch + 1} gave no finite loss; lower "
                              "train.volume_net_lr and train.backbone_lr, or set loss.grad_clip")
@@ -116,6 +112,12 @@ class Trainer:
         self.sums = Sums()
         self._save(self.epoch - 1)
         self._end_epoch(stop)
+
+    def _stopped(self, where, epoch):
+        """The Interrupted that says how to go on from the checkpoint of an epoch, counted from 0."""
+        new = " and ".join(flag for flag in ("--fresh", "--weights") if getattr(self.options, flag[2:]))
+        return Interrupted(f"stopped {where}, saved in {self.run.checkpoint(epoch)}; the same command"
+                           f"{new and f' without {new}'} goes on")
 
     def _train_batches(self, stop):
         config, self.model = self.config, self.model.train()
@@ -229,7 +231,11 @@ class Trainer:
 
     def _validate(self, stop):
         """Evaluate on the validation data and write the results beside the newest checkpoint."""
-        metrics, arrays, _ = evaluate(self.model, self.validation, self.processes, self.options.amp, stop, "validating")
+        try:
+            metrics, arrays, _ = evaluate(self.model, self.validation, self.processes, self.options.amp, stop,
+                                          "validating")
+        except Interrupted:
+            raise self._stopped(f"validating epoch {self.epoch}", self.epoch - 1) from None
         if self.processes.is_main:
             of = {"split": "val", "seed": self.options.seed}
             write_results(self.run.checkpoint(self.epoch - 1), metrics | {"of": of}, arrays)
@@ -278,7 +284,7 @@ class Trainer:
                       zip(("optimizer_2d", "optimizer_3d", "scheduler_2d", "scheduler_3d"),
                           (*self.optimizers, *self.schedules), strict=True)}
             suite = {"epoch": self.epoch, "sums": sums, "losses": self.losses, "history": self.log.rows,
-                     "plan": self._plan_settings()}
+                     "plan": self._plan_settings(), "launch": self.processes.launch}
             self.run.save(epoch, self.model.state_dict(), states | {"suite": suite})
         self.processes.barrier()
 
