@@ -24,8 +24,8 @@ ContextPose, for any number of samples and views of each:
 Metadata, text or JSON: format, version, exported_by, network, dataset, units, axes, root, joint_names, parents,
 joints_left, joints_right, normalisation, checkpoint, checkpoint_sha256; of GLA-GCN also joint_names_2d, parents_2d,
 joints_left_2d, joints_right_2d, window, target_frame (counted from 0), pose_of, causal, frames_per_second that it was
-trained at (null: not known), padding, with --refine intrinsics; of ContextPose also image_mean, image_deviation,
-cuboid_size, projections, pelvis.
+trained at (null: not known), padding, with --refine intrinsics, and refinement and refinement_sha256 where it has
+a file of its own; of ContextPose also image_mean, image_deviation, cuboid_size, projections, pelvis.
 """
 import argparse
 from pathlib import Path

@@ -51,8 +51,8 @@ class Node:
 def write_bvh(path, prediction, unit="m"):
     """Write a `common.export.Prediction` as BVH in a unit of BVH_UNITS; returns lines to print, on its fit too.
 
-    A joint of several children turns with the one that continues it; each of the others, and of the root's each, hangs
-    on a joint of its own at the same place (`thorax_to_left_shoulder`) that turns with it.
+    A joint of several children turns with the one that continues it. Each of its other children, and every child of a
+    root of several, hangs on a joint of its own at the same place (`thorax_to_left_shoulder`) that turns with it.
     """
     joints, fps, notices = even_frames(prediction)
     joints, parents = y_up(joints), prediction.skeleton.parents()

@@ -23,6 +23,7 @@ class OneLineParser(argparse.ArgumentParser):
     """Errors are one line on stderr and exit status 2; every flag is taken with underscores too (`--batch_size`).
 
     What begins with a minus and a digit is a value, never a flag: also several numbers, `--boxes -10,20,300,400`.
+    typed: the `dest` of the flags that were given.
     """
 
     def __init__(self, *args, **kwargs):
@@ -31,10 +32,14 @@ class OneLineParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         args = [self._hyphenated(str(arg)) for arg in (sys.argv[1:] if args is None else args)]
-        namespace, rest = super().parse_known_args(args, namespace)
-        flags = [self._option_string_actions.get(arg.partition("=")[0]) for arg in args]
-        self.typed = {flag.dest for flag in flags if flag is not None}
-        return namespace, rest
+        self.typed = set()
+        return super().parse_known_args(args, namespace)
+
+    def _get_values(self, action, arg_strings):
+        """What argparse asks of every flag that it meets, however it is spelled: whole, shortened, or as -b64."""
+        if action.option_strings:
+            self.typed.add(action.dest)
+        return super()._get_values(action, arg_strings)
 
     def _hyphenated(self, arg):
         flag, equals, value = arg.partition("=")

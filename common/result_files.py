@@ -117,7 +117,7 @@ def read_results(paths, labels=None):
     """
     twice = next((path for i, path in enumerate(paths) if path in paths[:i]), None)
     if twice is not None:
-        raise UsageError(f"{twice}: is given twice")
+        raise UsageError(f"{twice}: is given twice; give it once")
     names = labels_of(paths) if labels is None else [label.strip() for label in labels.split(",")]
     if len(names) != len(paths) or not all(names):
         raise UsageError(f"--labels: {len(list(filter(None, names)))} names for {len(paths)} files; give one for each")

@@ -38,6 +38,13 @@ def test_numbers_that_begin_with_a_minus_are_values(parser):
     assert parser.typed == {"boxes", "intrinsics", "pelvis_depth", "keypoints"}
 
 
+@pytest.mark.parametrize("flags", [["--pelvis-d", "3", "-kgt"], ["--pelvis-d=3", "-k", "gt"]])
+def test_a_flag_that_is_shortened_or_has_its_value_attached_is_known_as_typed(parser, flags):
+    args = parser.parse_args(flags)
+    assert (args.pelvis_depth, args.keypoints) == (3, "gt") and parser.typed == {"pelvis_depth", "keypoints"}
+    assert not parser.parse_args([]).keypoints and parser.typed == set()
+
+
 @pytest.mark.parametrize("flags", [["--boxes", "-x,20,300,400"], ["--boxes", "--unknown"], ["--boxes", "-unknown"]])
 def test_anything_else_with_a_minus_is_a_flag(parser, flags, capsys):
     with pytest.raises(SystemExit):
