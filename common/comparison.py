@@ -42,11 +42,6 @@ def _reordered(prediction, order, skeleton):
                    **{name: pose[:, order] for name, pose in poses.items() if pose is not None})
 
 
-def _relative(prediction, poses):
-    root = prediction.skeleton.root()
-    return poses - poses[:, [root]]
-
-
 def sequence_errors(prediction):
     """{"mpjpe", "p_mpjpe", "mpjve": mm} of poses relative to the root joint; {} without truth.
 
@@ -54,14 +49,14 @@ def sequence_errors(prediction):
     """
     if prediction.ground_truth is None:
         return {}
-    poses, truth = _relative(prediction, prediction.joints), _relative(prediction, prediction.ground_truth)
+    poses, truth = prediction.relative()
     errors = {"mpjpe": float(prediction.errors_mm().mean()), "p_mpjpe": 1000 * p_mpjpe(poses, truth)}
     return errors | ({"mpjve": 1000 * mean_velocity_error(poses, truth)} if len(poses) > 1 else {})
 
 
 def distances_mm(first, second):
     """Distance of two predictions (T, J) in mm, joint by joint, each relative to its root joint."""
-    return 1000 * joint_errors(_relative(first, first.joints), _relative(second, second.joints))
+    return 1000 * joint_errors(*[pose.joints - pose.joints[:, [pose.skeleton.root()]] for pose in (first, second)])
 
 
 def frames_better(first, second):

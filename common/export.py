@@ -122,6 +122,16 @@ class Prediction:
         x, y, z = np.moveaxis(poses, -1, 0)
         return np.stack([x, z, -y], axis=-1)
 
+    def relative(self):
+        """(joints, ground truth), each (T, J, 3) relative to the root joint, as the protocols compare them.
+
+        Where the root joint's path is that of the ground truth, what the network gave is relative to it as it is: its
+        own root joint is where the network put it, and counts, as when a checkpoint is evaluated. Needs ground truth.
+        """
+        root = [self.skeleton.root()]
+        origin = (self.ground_truth if self.root_path == "ground truth" else self.joints)[:, root]
+        return self.joints - origin, self.ground_truth - self.ground_truth[:, root]
+
     def errors_mm(self):
         """Distance of every joint from the ground truth (T, J) in mm, relative to the root joint, as protocol 1 has it.
 
@@ -129,9 +139,8 @@ class Prediction:
         """
         if self.ground_truth is None:
             return None
-        root = self.skeleton.root()
-        off = (self.joints - self.joints[:, [root]]) - (self.ground_truth - self.ground_truth[:, [root]])
-        return 1000 * np.linalg.norm(off, axis=-1)
+        joints, truth = self.relative()
+        return 1000 * np.linalg.norm(joints - truth, axis=-1)
 
 
 def _float32(values):

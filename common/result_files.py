@@ -60,7 +60,7 @@ class PoseErrors:
     def counted(self):
         """The joints that PCK counts, and those that it leaves out by name.
 
-        Of MPI-INF-3DHP's joints the 14 of its protocol; of others all but the root, whose error is 0 by definition.
+        Of MPI-INF-3DHP's joints the 14 of its protocol; of others all but the root, which poses are relative to.
         """
         skeleton = self.prediction.skeleton
         names = skeleton.names()

@@ -36,6 +36,16 @@ def made(frames=5, **changes):
                    **changes)
 
 
+def test_errors_count_where_the_network_put_the_root_if_its_path_is_that_of_the_truth():
+    on_true_path, by_itself = made(), made(root_path="predicted")
+    for prediction, origin in ((on_true_path, on_true_path.ground_truth), (by_itself, by_itself.joints)):
+        expected = [[1000 * np.sqrt(sum((a - o - b + r) ** 2)) for a, b in zip(joints, truth, strict=True)]
+                    for joints, truth, o, r in zip(prediction.joints, prediction.ground_truth, origin[:, 0],
+                                                   prediction.ground_truth[:, 0], strict=True)]
+        np.testing.assert_allclose(prediction.errors_mm(), expected, rtol=1e-5, atol=1e-3)
+    assert on_true_path.errors_mm()[:, 0].min() > 1 and not by_itself.errors_mm()[:, 0].any()
+
+
 def assert_same(found, expected, tolerance=0):
     for field in fields(Prediction):
         one, other = getattr(found, field.name), getattr(expected, field.name)

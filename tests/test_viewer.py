@@ -161,6 +161,12 @@ def test_mouse_and_keys_turn_and_zoom_and_reset_brings_it_back(show):
     assert pixels(page, "scene") == seen[0]
 
 
+def test_joints_that_meet_in_a_point_are_drawn(show):
+    prediction = make_prediction(ground_truth=None)
+    page = show(replace(prediction, joints=1.5 + 1e-6 * prediction.joints))
+    assert pixels(page, "scene")[0] > 100 and "1.50, 1.50, 1.50" in page.inner_text("#joints")
+
+
 @pytest.mark.parametrize("scale, metres_walked", [(1, 1), (0.001, 1), (1000, 1), (1, 80)])
 def test_whoever_is_shown_fills_the_picture(show, scale, metres_walked):
     prediction = make_prediction(keypoints_2d=None, skeleton_2d=None)

@@ -80,9 +80,10 @@ function extentOf(poses, frames, J) {
 }
 
 // Bring whoever is shown to about the size of a person, for which limbs, grid and camera are made: people stay as they
-// are, hands and insects, and files that are not in metres, are divided by a power of ten. Returns that number.
+// are, hands and insects, and files that are not in metres, are divided by a power of ten. Returns that number. Joints
+// that all but meet in a point, as those of a network that has learnt nothing, are no person of another size.
 function toHumanSize(about, figures, extent) {
-  const unit = extent > 0 ? 10 ** Math.round(Math.log10(extent / PERSON)) : 1;
+  const unit = extent > 1e-4 ? 10 ** Math.round(Math.log10(extent / PERSON)) : 1;
   if (unit === 1) return unit;
   for (const { poses } of figures) for (let i = 0; i < poses.length; i++) poses[i] /= unit;
   for (const corner of [about.low, about.high]) corner.forEach((value, i) => (corner[i] = value / unit));
@@ -123,7 +124,7 @@ function readSequence() {
   if (series.length)
     for (let n = 0; n < about.predictions.length; n++)
       figures[n].errors = series[Math.min(n, series.length - 1)].errors;
-  const extent = extentOf(figures[0].poses, frames, J);
+  const extent = extentOf((figures.find((one) => one.isTruth) ?? figures[0]).poses, frames, J); // networks err in size
   const metres = toHumanSize(about, figures, extent);
   const uneven = takeBytes("times");
   const times = new Float64Array(frames + 1);
