@@ -1,5 +1,4 @@
 """The results file: what is written is read again, by anybody; what is damaged is refused in one line."""
-import hashlib
 import json
 import pickle
 import sys
@@ -21,7 +20,6 @@ from common.export import (
 )
 from common.keypoints import COCO_17, H36M_17
 from common.skeleton import Skeleton
-from common.source import SOURCE_KEYS, make_source
 from common.utils import DataError, DependencyError, UsageError, WriteError
 
 
@@ -101,17 +99,6 @@ def test_a_json_that_is_written_in_pieces_is_the_same(tmp_path, monkeypatch):
     write_prediction(tmp_path / "pieces.json", made(7))
     assert (tmp_path / "pieces.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
     assert json.loads((tmp_path / "whole.json").read_bytes())["times"] == np.round(made(7).times, 6).tolist()
-
-
-def test_the_source_tells_the_command_and_the_checkpoint_by_its_hash(tmp_path, monkeypatch):
-    (tmp_path / "w.bin").write_bytes(b"weights" * 300_000)
-    monkeypatch.setattr(sys, "argv", ["/some/where/run.py", "--x", "a b", "file\udcff"])
-    source = make_source(tmp_path / "w.bin", subject="S9", camera=0, video=None)
-    assert source == {"command": "run.py --x 'a b' 'file?'", "checkpoint": str(tmp_path / "w.bin"), "subject": "S9",
-                      "checkpoint_sha256": hashlib.sha256(b"weights" * 300_000).hexdigest(), "camera": "0"}
-    assert "smoothing" in SOURCE_KEYS
-    with pytest.raises(ValueError, match="weather"):
-        make_source(weather="fine")
 
 
 def test_frames_that_are_cut_keep_their_times():
