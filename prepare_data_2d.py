@@ -26,6 +26,7 @@ from common.flags import OneLineParser, natural, positive_float
 from common.keypoints import LAYOUTS, layout_metadata
 from common.mapping import TARGETS, Mapping
 from common.own_video import OwnVideo, on_frames, open_video, upright
+from common.pose_data import keypoints_path, positions_path
 from common.prepared import is_made, state_of, write
 from common.safe_io import load_npz
 from common.utils import DataError, UsageError, print_notices, progress, run_script
@@ -120,7 +121,7 @@ def prepare_custom(args, videos):
 
 def frames_of_3d(data_dir):
     """{(subject, action): frames} of data_3d_h36m.npz, or None where it is not there."""
-    path = data_dir / "data_3d_h36m.npz"
+    path = positions_path(data_dir, "h36m")
     if not path.is_file():
         return None
     positions = load_npz(path).get("positions_3d")
@@ -218,7 +219,7 @@ def main(args):
     check_flags(args, dataset, len(paths))
     if args.video is not None:
         found = {args.video.name: paths[0]}
-    target = args.data_dir / f"data_2d_{dataset}_{args.output}.npz"
+    target = keypoints_path(args.data_dir, dataset, args.output)
     settings = {"recipe": RECIPE, "videos": [list(key) if isinstance(key, tuple) else key for key in found],
                 **{name: getattr(args, name) for name in ("format", "layout", "to", "person", "first_frame", "fps")},
                 "size": list(args.size or ()),

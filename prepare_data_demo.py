@@ -23,6 +23,7 @@ import numpy as np
 from common.flags import OneLineParser, natural, positive, split_names
 from common.h36m_dataset import h36m_cameras
 from common.keypoints import COCO_17, H36M_17, H36M_KEPT, layout_metadata
+from common.pose_data import keypoints_path, positions_path
 from common.prepared import is_made, write
 from common.synthetic import (
     ACTIONS,
@@ -181,8 +182,8 @@ def main(args):
         return
     check_args(args)
     settings = settings_of(args)
-    paths = [args.output / f"data_{name}_demo{kind}.npz" for name, kind in
-             (("3d", ""), ("2d", "_gt"), ("2d", "_detected"), ("2d", "_detectron_pt_coco"))]
+    paths = [positions_path(args.output, "demo"),
+             *[keypoints_path(args.output, "demo", name) for name in ("gt", "detected", "detectron_pt_coco")]]
     if not args.force and all([is_made(path, settings) for path in paths]):
         print(f"{', '.join(map(str, paths))}: exists, kept; --force writes it anew")
     else:
@@ -190,7 +191,7 @@ def main(args):
         positions = make_positions(args)
         write(paths[0], settings, positions_3d=np.array(positions, dtype=object))
         for name, (layout, views) in make_keypoints(positions, args.seed).items():
-            write(args.output / f"data_2d_demo_{name}.npz", settings, positions_2d=np.array(views, dtype=object),
+            write(keypoints_path(args.output, "demo", name), settings, positions_2d=np.array(views, dtype=object),
                   metadata=np.array(layout_metadata(layout), dtype=object))
         sequences = len(args.subjects) * len(sequence_names(args.actions))
         print(f"{sequences} sequences of {args.frames} frames, {sequences * args.frames * 4:,} camera frames")

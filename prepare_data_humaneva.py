@@ -18,6 +18,7 @@ from common.flags import OneLineParser
 from common.humaneva_raw import SUBJECTS, all_takes, find_root, find_takes, read_labels
 from common.humaneva_run import RECIPE, convert_detections, few, is_current, load_converted, next_command
 from common.keypoints import layout_metadata
+from common.pose_data import keypoints_path, positions_path
 from common.prepared import state_of, write
 from common.utils import DataError, UsageError, run_script
 
@@ -93,11 +94,11 @@ def load_labels(args):
         settings = {"recipe": RECIPE, "sources": {f"{subject}/{path.name}": state_of(path)
                                                   for (subject, _), path in files.items()}}
         name = f"humaneva{labels.joints}"
-        target = args.output_dir / f"data_3d_{name}.npz"
+        target = positions_path(args.output_dir, name)
         if not is_current(target, settings, args.force):
             write(target, settings, positions_3d=np.array(labels.positions, dtype=object),
                   frames=np.array(labels.frames, dtype=object))
-        target = args.output_dir / f"data_2d_{name}_gt.npz"
+        target = keypoints_path(args.output_dir, name, "gt")
         if not is_current(target, settings, args.force):
             write(target, settings, positions_2d=np.array(labels.views, dtype=object),
                   metadata=np.array(layout_metadata(name), dtype=object))

@@ -9,6 +9,7 @@ from common import humaneva_detections as detections
 from common.humaneva_raw import CAMERAS, JOINTS, SUBJECTS, Labels
 from common.keypoints import layout_metadata
 from common.mapping import mapped, target_layout
+from common.pose_data import keypoints_path, positions_path
 from common.prepared import is_made, state_of, write
 from common.safe_io import load_npz
 from common.utils import DataError
@@ -34,7 +35,7 @@ def is_current(target, settings, force):
 
 def load_converted(folder):
     """The `Labels` (without poses) that an earlier --convert-3d wrote into `folder`. Raises DataError."""
-    paths = [folder / f"data_3d_humaneva{joints}.npz" for joints in JOINTS]
+    paths = [positions_path(folder, f"humaneva{joints}") for joints in JOINTS]
     found = next(((path, joints) for path, joints in zip(paths, JOINTS, strict=True) if path.is_file()), None)
     if found is None:
         raise DataError(f"{paths[0]}: no such file; detections are cut to the chunks of the labels: convert these by "
@@ -44,7 +45,7 @@ def load_converted(folder):
     if not are_frames(frames):
         raise DataError(f"{path}: does not tell which frames its chunks are, as files of this suite do; convert the "
                         "labels again by prepare_data_humaneva.py -p PATH --convert-3d --force")
-    flat = folder / f"data_2d_humaneva{joints}_gt.npz"
+    flat = keypoints_path(folder, f"humaneva{joints}", "gt")
     views = load_npz(flat).get("positions_2d") if flat.is_file() else None
     return Labels(joints, {}, views if are_views(views, frames, joints) else {}, frames)
 
@@ -79,7 +80,7 @@ def convert_detections(folder, name, labels, output_dir, aligned=True, allow_mis
                for camera, path in cameras.items()}
     settings = {"recipe": RECIPE, "align": aligned, "allow_missing": allow_missing, "to": to, "reading": reading,
                 "frames": json.loads(json.dumps(labels.frames)), "sources": sources}
-    target = output_dir / f"data_2d_humaneva{labels.joints}_{name}.npz"
+    target = keypoints_path(output_dir, f"humaneva{labels.joints}", name)
     if is_current(target, settings, force):
         return
     videos, layout, notices = detections.read_videos(files, **reading)

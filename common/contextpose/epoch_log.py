@@ -9,7 +9,7 @@ HEATMAP_LOSSES = {"heatmap_loss": "loss", "heatmap_px": "joint_px"}
 POSE_LOSSES = {"loss": "loss", "absolute_train": "joint_l2_mm"}
 VALIDATED = {"3d_valid": "mpjpe_mm", "absolute_valid": "absolute_mpjpe_mm"}
 COLUMNS = ("epoch", "time", *RATES, *HEATMAP_LOSSES, *POSE_LOSSES, *VALIDATED)
-CHANGE_NO_RESULT = ("title", "logdir")  # settings
+CHANGE_NO_RESULT = ("title", "logdir")  # settings that say where a run lies
 
 
 class EpochLog:

@@ -5,6 +5,7 @@ from pathlib import Path
 from common import checkpoint
 from common.contextpose.config import differences, to_dict, without_effect
 from common.contextpose.dataset import Human36MViews, limb_lengths
+from common.contextpose.epoch_log import CHANGE_NO_RESULT
 from common.contextpose.evaluation import write_results
 from common.contextpose.inference import evaluate
 from common.contextpose.loading import Loader
@@ -71,7 +72,8 @@ def train(args, config, processes):
     with only_run(run.path) if processes.is_main else contextlib.nullcontext():
         if found:
             say(f"INFO: going on with {found} (--fresh starts a new run)")
-            changed = [name for name in differences(to_dict(config), run.settings() or {}) if name != "logdir"]
+            changed = [name for name in differences(to_dict(config), run.settings() or {})
+                       if name not in CHANGE_NO_RESULT]
             if changed:
                 say(f"INFO: with other settings than before: {', '.join(changed)}")
             trainer.resume(found)
